@@ -1,0 +1,185 @@
+# replyq: `make demo` shows it, `make test` checks everything, `make help` lists the rest.
+# CI runs `make test` and nothing else.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# One step after the other: each uses all cores by itself, and the output stays readable.
+.NOTPARALLEL:
+SHELL := /bin/bash
+
+GO      ?= go
+PYTHON  ?= python3
+NPM     ?= npm
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE   ?= replyq
+
+# For each fuzz test of `make fuzz`; for `make bench`, which benchmarks and how often.
+FUZZTIME  ?= 10s
+BENCH     ?= .
+BENCHFLAGS ?= -count=1
+
+TOOLS := bin/tools
+BUF   := $(TOOLS)/buf
+LINT  := $(TOOLS)/golangci-lint
+PLUGINS := $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/protoc-gen-go-vtproto
+
+PROTOS    := api/queue.proto broker/factpb/facts.proto
+GENERATED := api/queuepb broker/factpb
+BASELINE  := tools/baseline.binpb
+
+VENV := integration_test/.venv
+NODE := integration_test/node
+
+# Go files of this repository, without what package managers installed below it.
+GOFILES = find . \( -name node_modules -o -path './$(VENV)' -o -path ./bin \) -prune -o -name '*.go' -print
+# Every package of the main module but the tests that drive the built binaries.
+UNIT_PKGS = $(shell $(GO) list ./... | grep -v '/integration_test$$')
+
+##@ Use it
+
+.PHONY: help
+help: ## list these targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## show what replyq does, in one process and one minute
+	@$(GO) run ./demo
+
+.PHONY: build
+build: ## static binaries of queue-server and queuectl in ./bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/queue-server ./cmd/queuectl
+
+.PHONY: image
+image: ## container image of queue-server (needs a Docker engine)
+	docker build --build-arg VERSION='$(VERSION)' -t '$(IMAGE):$(VERSION)' .
+
+##@ Check it
+
+.PHONY: test
+test: check-generated lint unit integration ## all checks and all tests: what CI runs
+	@echo 'make test: all checks passed'
+
+.PHONY: check-generated
+check-generated: $(BUF) $(PLUGINS) ## generated Go is what the proto files say
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	$(BUF) generate -o "$$tmp" && \
+	for dir in $(GENERATED); do \
+	  mkdir -p "$$tmp/want/$$dir" && cp $$dir/*.pb.go "$$tmp/want/$$dir/" && \
+	  diff -rq "$$tmp/want/$$dir" "$$tmp/$$dir" || { echo "$$dir is stale: run make generate" >&2; exit 1; }; \
+	done
+	@echo 'check-generated: ok'
+
+.PHONY: lint
+lint: lint-format lint-vet lint-go lint-proto ## format, vet, golangci-lint, buf lint, buf breaking
+
+.PHONY: lint-format
+lint-format: ## every Go file is as gofmt leaves it
+	@files=$$($(GOFILES) | xargs gofmt -l) && \
+	if [ -n "$$files" ]; then echo "gofmt: run make format for:" $$files >&2; exit 1; fi
+	@echo 'gofmt: ok'
+
+.PHONY: lint-vet
+lint-vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: lint-go
+lint-go: $(LINT) ## golangci-lint, as .golangci.yml says
+	$(LINT) run ./...
+
+.PHONY: lint-proto
+lint-proto: $(BUF) ## buf lint, and buf breaking against the last released contract
+	@test -f $(BASELINE) || { echo '$(BASELINE) is missing: it is committed; for a first one run make baseline' >&2; exit 1; }
+	$(BUF) lint
+	$(BUF) breaking --against $(BASELINE)
+
+.PHONY: unit
+unit: ## unit tests of all packages, with the race detector
+	$(GO) test -race -shuffle=on -timeout 15m $(UNIT_PKGS)
+
+.PHONY: integration
+integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node
+	REPLYQ_BIN='$(CURDIR)/bin' \
+	REPLYQ_PYTHON='$(CURDIR)/$(VENV)/bin/python' \
+	REPLYQ_NODE_DIR='$(CURDIR)/$(NODE)' \
+	$(GO) test -count=1 -timeout 15m ./integration_test
+
+.PHONY: fuzz
+fuzz: ## each fuzz test for FUZZTIME (10s)
+	@set -e; for pkg in $(UNIT_PKGS); do \
+	  for name in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## benchmarks beside the code; BENCH=regexp, BENCHFLAGS='-count=6' for benchstat
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHFLAGS) $(UNIT_PKGS)
+
+##@ Change it
+
+.PHONY: generate
+generate: $(BUF) $(PLUGINS) ## Go from api/queue.proto and broker/factpb/facts.proto
+	$(BUF) build
+	rm -f $(addsuffix /*.pb.go,$(GENERATED))
+	$(BUF) generate
+
+.PHONY: format
+format: ## gofmt -w on every Go file
+	@$(GOFILES) | xargs gofmt -w
+
+# At a release, and before the first one. BREAKING is for a break that was decided: it takes the
+# reason, which belongs in the commit and in CHANGELOG.md too.
+.PHONY: baseline
+baseline: $(BUF) ## the contract as it is becomes the one that buf breaking compares with
+	@if [ -f $(BASELINE) ] && ! $(BUF) breaking --against $(BASELINE); then \
+	  test -n '$(BREAKING)' || { echo "not rewritten: this breaks the released contract; if that was decided, say make baseline BREAKING='reason'" >&2; exit 1; }; \
+	fi
+	$(BUF) build --exclude-source-info -o $(BASELINE)
+
+.PHONY: tools
+tools: $(BUF) $(PLUGINS) $(LINT) $(TOOLS)/grpcurl ## build all pinned tools into bin/tools
+
+.PHONY: clean
+clean: ## remove what make built and installed
+	rm -rf bin $(VENV) $(NODE)/node_modules
+
+# The tools. Each is built once and again when its pin changes; three modules, because buf and
+# golangci-lint would otherwise choose the versions of the generators' dependencies.
+
+$(BUF): tools/buf/go.mod tools/buf/go.sum
+	cd tools/buf && $(GO) build -o '$(CURDIR)/$@' github.com/bufbuild/buf/cmd/buf
+	@touch $@
+
+$(LINT): tools/lint/go.mod tools/lint/go.sum
+	cd tools/lint && $(GO) build -o '$(CURDIR)/$@' github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+$(TOOLS)/protoc-gen-go: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o '$(CURDIR)/$@' google.golang.org/protobuf/cmd/protoc-gen-go
+	@touch $@
+
+$(TOOLS)/protoc-gen-go-grpc: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o '$(CURDIR)/$@' google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	@touch $@
+
+$(TOOLS)/protoc-gen-go-vtproto: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o '$(CURDIR)/$@' github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto
+	@touch $@
+
+$(TOOLS)/grpcurl: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o '$(CURDIR)/$@' github.com/fullstorydev/grpcurl/cmd/grpcurl
+	@touch $@
+
+# The test clients' packages, at the versions in requirements.txt and package-lock.json.
+
+$(VENV)/.stamp: integration_test/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(NODE)/node_modules/.stamp: $(NODE)/package.json $(NODE)/package-lock.json
+	cd $(NODE) && $(NPM) ci --loglevel=error
+	@touch $@

@@ -1,0 +1,129 @@
+package archtest
+
+// module is this repository's path; every import that begins with it is ours.
+const module = "github.com/replyq/replyq"
+
+// An importRule says which of our packages the package in one directory may import. Directories
+// are relative to the repository's root; "x/*" stands for every package below x.
+type importRule struct {
+	// code is what any file may import.
+	code []string
+	// tests is what its test files may import besides code and the package itself.
+	tests []string
+}
+
+// importRules has a row for each package of the main module. What is not in a row is forbidden, and
+// so is a package without a row.
+var importRules = map[string]importRule{
+	"api/queuepb": {},
+	"handles":     {},
+
+	"journal":             {tests: []string{"journal/journaltest"}},
+	"journal/journaltest": {code: []string{"journal"}},
+	"journal/disk":        {code: []string{"journal"}, tests: []string{"journal/journaltest"}},
+	"journal/cluster":     {code: []string{"journal"}, tests: []string{"journal/journaltest"}},
+
+	// The broker's own suite runs over every journal.
+	"broker":        {code: []string{"broker/factpb", "handles", "journal"}, tests: []string{"journal/*"}},
+	"broker/factpb": {},
+
+	// Errors are walked both ways, from the broker to the client and back, in one table test.
+	"server": {
+		code:  []string{"api/queuepb", "broker", "handles"},
+		tests: []string{"client", "internal/testbed", "journal/*"},
+	},
+	"client": {
+		code:  []string{"api/queuepb", "handles"},
+		tests: []string{"broker", "internal/testbed", "server"},
+	},
+	"admin": {
+		code:  []string{"broker"},
+		tests: []string{"handles", "internal/testbed"},
+	},
+
+	// Only here is everything known: flags, wiring, signals. The client is for relaying.
+	"cmd/queue-server": {
+		code:  []string{"admin", "broker", "client", "handles", "journal", "journal/*", "server"},
+		tests: []string{"api/queuepb", "internal/testbed"},
+	},
+	"cmd/queuectl": {
+		code:  []string{"api/queuepb", "client", "handles"},
+		tests: []string{"internal/testbed"},
+	},
+
+	"demo":             {code: []string{"api/queuepb", "client", "internal/testbed"}},
+	"integration_test": {tests: []string{"api/queuepb", "client", "internal/testbed"}},
+
+	"internal/archtest": {},
+	"internal/testbed": {
+		code:  []string{"broker", "client", "handles", "server"},
+		tests: []string{"api/queuepb"},
+	},
+}
+
+// A dependencyRule keeps packages of others in their place.
+type dependencyRule struct {
+	name string
+	// paths are import paths; each stands for itself and everything below it.
+	paths []string
+	// in lists the directories that may import them, as in importRule. Generated files may always.
+	in []string
+	// notTests frees test files from the rule.
+	notTests bool
+}
+
+var dependencyRules = []dependencyRule{
+	{
+		name: "gRPC",
+		paths: []string{
+			"google.golang.org/grpc",
+			"google.golang.org/genproto/googleapis/rpc",
+			"github.com/grpc-ecosystem",
+		},
+		in: []string{"server", "client", "cmd/*", "internal/testbed", "demo", "integration_test"},
+	},
+	{
+		name:  "NATS",
+		paths: []string{"github.com/nats-io"},
+		in:    []string{"journal/cluster", "cmd/queue-server"},
+	},
+	{
+		name:  "Pebble",
+		paths: []string{"github.com/cockroachdb/pebble"},
+		in:    []string{"journal/disk"},
+	},
+	{
+		name:     "command lines",
+		paths:    []string{"flag", "github.com/alecthomas/kong"},
+		in:       []string{"cmd/*", "demo"},
+		notTests: true,
+	},
+}
+
+// shellFiles are the files of package broker that surround the shards: they own goroutines, locks,
+// timers and keys. Every other file of the package, a new one too, belongs to the state machine:
+// it is told what time it is, and the same facts always give the same state.
+var shellFiles = map[string]bool{
+	"broker.go":  true, // opens, closes, finds the shard of a queue
+	"session.go": true, // hand-off of effects, outcomes of operations
+	"shell.go":   true, // one writer at a time, timer loop
+}
+
+// shardMayNot says what a file of the state machine may not use.
+var shardMayNot = struct {
+	imports []string
+	clock   []string // functions of package time
+}{
+	imports: []string{
+		"crypto/rand", "hash/maphash", "math/rand", "math/rand/v2", // chance
+		"sync", "sync/atomic", // someone else at the same time
+		"net", "os", "syscall", // the outside
+	},
+	clock: []string{
+		"Now", "Since", "Until",
+		"After", "AfterFunc", "NewTicker", "NewTimer", "Sleep", "Tick",
+	},
+}
+
+// vagueNames are package names that say nothing about what is inside.
+var vagueNames = []string{"base", "common", "helpers", "misc", "models", "shared", "types", "util", "utils"}
