@@ -1,0 +1,346 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/replyq/replyq/broker/factpb"
+)
+
+// fact is one change of a shard's durable state: a pointer to one of factpb's messages.
+type fact any
+
+// apply makes a fact true. It is the only code that changes durable state, live and in replay, so it decides nothing: it
+// must not look at time, at volatile state or at anything outside, and it cannot fail.
+func (st *state) apply(f fact) {
+	switch f := f.(type) {
+	case *factpb.Enqueued:
+		st.applyEnqueued(f)
+	case *factpb.Leased:
+		m := st.messages.at(f.Slot)
+		m.state, m.attempt, m.until, m.principal, m.leasedAt = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
+	case *factpb.LeaseExtended:
+		st.messages.at(f.Slot).until = Time(f.Until)
+	case *factpb.Returned:
+		m := st.messages.at(f.Slot)
+		if f.Action != 0 {
+			st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)})
+		}
+		m.state, m.until = messageReady, Time(f.NotBefore)
+		if m.until != 0 {
+			m.state = messageDelayed
+		}
+		m.failures, m.order = f.Failures, f.Order
+		st.order = max(st.order, f.Order)
+	case *factpb.Gone:
+		st.applyGone(f)
+	case *factpb.PipeOpened:
+		st.applyPipeOpened(f)
+	case *factpb.Replied:
+		st.applyReplied(f)
+	case *factpb.PipeEnded:
+		p := st.pipes.at(f.Pipe)
+		p.state, p.reason, p.endBody, p.endText, p.endID = pipeEnded, EndReason(f.Reason), f.Body, f.Text, f.ReplyId
+		p.inner = pipeRef{}
+	case *factpb.PipeRead:
+		p := st.pipes.at(f.Pipe)
+		p.read, p.readAt = true, Time(f.At)
+	case *factpb.PipeForgotten:
+		p := st.pipes.at(f.Pipe)
+		st.trim(f.Pipe, p.last()+1)
+		*p = pipe{carriers: p.carriers[:0], live: p.live}
+		st.pipes.give(f.Pipe)
+	case *factpb.RepliesTrimmed:
+		st.trim(f.Pipe, f.First)
+	case *factpb.PipeOutside:
+		st.pipes.at(f.Pipe).outside = true
+	case *factpb.Outcome:
+		st.applyOutcome(f)
+	case *factpb.QueueCreated:
+		q := &queue{number: f.Number, tenant: f.Tenant, name: f.Name, created: Time(f.At)}
+		st.queues = append(st.queues, q)
+		st.byName[queueKey{f.Tenant, f.Name}] = q
+	case *factpb.SessionOpened:
+		st.sessions = append(st.sessions, &outcomes{key: string(f.Key)})
+		st.sessionByKey[string(f.Key)] = f.Number
+	case *factpb.SessionForgotten:
+		delete(st.sessionByKey, st.sessions[f.Number].key)
+		st.sessions[f.Number] = nil
+	case *factpb.CarrierAdded:
+		p := st.pipes.at(f.Pipe)
+		p.carriers = append(p.carriers, carrier{carrierRef: carrierOf(f.Carrier), receive: f.Receive, replyTo: f.ReplyTo})
+	case *factpb.CarrierRemoved:
+		st.pipes.at(f.Pipe).removeCarrier(carrierOf(f.Carrier), f.Receive)
+	case *factpb.Spliced:
+		p := st.pipes.at(f.Pipe)
+		p.state, p.inner = pipeSpliced, refOf(f.Inner)
+		p.remember(f.ReplyId, 0)
+	case *factpb.Feeding:
+		st.applyFeeding(f)
+	case *factpb.Sent:
+		o := st.outbox[uint16(f.Target)]
+		if o == nil {
+			o = &outbox{}
+			st.outbox[uint16(f.Target)] = o
+		}
+		o.last = f.Number
+		o.entries = append(o.entries, f)
+	case *factpb.OutboxTrimmed:
+		o := st.outbox[uint16(f.Target)]
+		n := sort.Search(len(o.entries), func(i int) bool { return o.entries[i].Number > f.Number })
+		o.entries = slices.Delete(o.entries, 0, n)
+	case *factpb.InboxAdvanced:
+		st.inbox[uint16(f.Source)] = f.Number
+	default:
+		panic(fmt.Sprintf("broker: no such fact: %T", f)) //nolint:forbidigo // unreachable: the kinds are those above
+	}
+}
+
+func (st *state) applyEnqueued(f *factpb.Enqueued) {
+	st.messages.grow(f.Slot)
+	m := st.messages.at(f.Slot)
+	live := m.live
+	*m = message{
+		state: messageReady, tag: f.Tag, queue: f.Queue, nonce: f.Nonce, order: f.Order, body: f.Body,
+		ownReplyTo: f.OwnReplyTo, replyToEnded: f.ReplyToEnded,
+		replyTo:  pipeRef{uint16(f.ReplyToShard), f.ReplyToSlot, f.ReplyToNonce},
+		handles:  handlesOf(f.Handles),
+		enqueued: Time(f.At), deadline: Time(f.Deadline), until: Time(f.NotBefore),
+		live: live,
+	}
+	if m.until != 0 {
+		m.state = messageDelayed
+	}
+	st.order = max(st.order, f.Order)
+	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(f.Tag)}
+	if !m.replyTo.isZero() && !m.replyToEnded {
+		st.addCarrier(m.replyTo, carrier{carrierRef: ref, replyTo: true})
+	}
+	st.addCarriers(m.handles, ref)
+}
+
+// addCarrier notes that a handle travels. Carriers of another shard's pipes have been added there before.
+func (st *state) addCarrier(to pipeRef, c carrier) {
+	if p := st.pipe(to); p != nil {
+		p.carriers = append(p.carriers, c)
+	}
+}
+
+func (st *state) addCarriers(handles []carriedHandle, ref carrierRef) {
+	for i := range handles {
+		if h := &handles[i]; h.tracked() {
+			st.addCarrier(h.pipe, carrier{carrierRef: ref, receive: h.receive})
+		}
+	}
+}
+
+func (st *state) dropCarrier(from pipeRef, ref carrierRef, receive bool) {
+	if p := st.pipe(from); p != nil {
+		p.removeCarrier(ref, receive)
+	}
+}
+
+func (st *state) dropCarriers(handles []carriedHandle, ref carrierRef) {
+	for i := range handles {
+		if h := &handles[i]; h.tracked() {
+			st.dropCarrier(h.pipe, ref, h.receive)
+		}
+	}
+}
+
+// removeCarrier removes one entry for the carrier.
+func (p *pipe) removeCarrier(ref carrierRef, receive bool) {
+	for i, c := range p.carriers {
+		if c.carrierRef == ref && c.receive == receive {
+			last := len(p.carriers) - 1
+			p.carriers[i] = p.carriers[last]
+			p.carriers = p.carriers[:last]
+			return
+		}
+	}
+}
+
+// applyGone removes a message, or keeps it as a dead one. Either way it carries no handle any more.
+func (st *state) applyGone(f *factpb.Gone) {
+	m := st.messages.at(f.Slot)
+	if f.Action != 0 {
+		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), f.Dead, Time(f.At)})
+	}
+	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(m.tag)}
+	if !m.replyTo.isZero() && !m.replyToEnded {
+		st.dropCarrier(m.replyTo, ref, false)
+	}
+	st.dropCarriers(m.handles, ref)
+	if !f.Dead {
+		st.freeMessage(f.Slot)
+		return
+	}
+	m.state, m.until, m.deadText = messageDead, Time(f.At), f.Text
+	q := st.queues[m.queue]
+	q.dead = append(q.dead, f.Slot)
+	if len(q.dead) > maxDead {
+		st.freeMessage(q.dead[0])
+		q.dead = slices.Delete(q.dead, 0, 1)
+	}
+}
+
+func (st *state) freeMessage(slot uint32) {
+	m := st.messages.at(slot)
+	*m = message{live: m.live}
+	st.messages.give(slot)
+}
+
+func (st *state) applyPipeOpened(f *factpb.PipeOpened) {
+	st.pipes.grow(f.Slot)
+	p := st.pipes.at(f.Slot)
+	live, carriers := p.live, p.carriers[:0]
+	*p = pipe{
+		state: pipeOpen, nonce: f.Nonce, tenant: f.Tenant, deadline: Time(f.Deadline),
+		byCall: f.ByCall, outside: f.Outside, keep: f.KeepIfAbandoned,
+		grace: Time(f.Grace), retain: Time(f.Retain),
+		capReplies: f.CapacityReplies, capBytes: f.CapacityBytes,
+		first: 1, carriers: carriers, live: live,
+	}
+}
+
+func (st *state) applyReplied(f *factpb.Replied) {
+	p := st.pipes.at(f.Pipe)
+	r := reply{body: f.Body, attempt: f.Attempt, handles: handlesOf(f.Handles)}
+	if f.SourceTag != 0 {
+		r.source = MessageID{Store: st.store, Shard: uint16(f.SourceShard), Slot: f.SourceSlot, Tag: f.SourceTag}
+	}
+	p.replies = append(p.replies, r)
+	p.bytes += uint64(len(f.Body))
+	p.remember(f.ReplyId, f.Sequence)
+	if !p.noteReplied(r.source, r.attempt) {
+		p.bare = true
+	}
+	st.addCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: f.Pipe, number: f.Sequence})
+}
+
+// noteReplied marks the carrier whose consumer replied, so that its ack ends the pipe OK.
+func (p *pipe) noteReplied(source MessageID, attempt uint32) bool {
+	for i := range p.carriers {
+		c := &p.carriers[i]
+		if !c.reply && !c.receive && c.shard == source.Shard && c.slot == source.Slot && c.number == uint64(source.Tag) {
+			c.replied = attempt
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pipe) remember(id string, sequence uint64) {
+	if id == "" {
+		return
+	}
+	if len(p.known) == maxKnownReplies {
+		p.known = slices.Delete(p.known, 0, 1)
+	}
+	p.known = append(p.known, byID{id, sequence})
+}
+
+// trim drops the replies of a pipe before first, and with them the carriers that they were.
+func (st *state) trim(slot uint32, first uint64) {
+	p := st.pipes.at(slot)
+	n := int(first - p.first)
+	for i := range n {
+		r := &p.replies[i]
+		p.bytes -= uint64(len(r.body))
+		st.dropCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: slot, number: p.first + uint64(i)})
+		*r = reply{}
+	}
+	p.replies = p.replies[n:]
+	p.first = first
+}
+
+func (st *state) applyFeeding(f *factpb.Feeding) {
+	p := st.pipes.at(f.Pipe)
+	outer := refOf(f.Outer)
+	i := slices.IndexFunc(p.feeds, func(fd feed) bool { return fd.outer == outer })
+	switch {
+	case f.Next == 0 && i >= 0:
+		p.feeds = slices.Delete(p.feeds, i, i+1)
+	case f.Next == 0:
+	case i < 0:
+		p.feeds = append(p.feeds, feed{outer, f.Next, f.Credit})
+	default:
+		p.feeds[i].next, p.feeds[i].credit = f.Next, f.Credit
+	}
+}
+
+func (st *state) applyOutcome(f *factpb.Outcome) {
+	o := st.sessions[f.Op.Session]
+	o.below = max(o.below, f.Op.AnsweredBelow)
+	n := 0
+	for n < len(o.entries) && o.entries[n].op < o.below {
+		n++
+	}
+	o.entries = append(o.entries[n:], outcomeOf(f))
+}
+
+func outcomeOf(f *factpb.Outcome) outcome {
+	o := outcome{
+		op: f.Op.GetOperation(), kind: outcomeKind(f.Kind), slot: f.MessageSlot, tag: f.MessageTag,
+		pipeSlot: f.PipeSlot, nonce: f.PipeNonce, reply: ReplyOutcome(f.ReplyOutcome), reason: EndReason(f.EndReason),
+		sequence: f.Sequence, deadline: Time(f.Deadline), dead: f.Dead,
+	}
+	for _, part := range f.Parts {
+		o.parts = append(o.parts, outcomeOf(part))
+	}
+	return o
+}
+
+// find looks for the outcome of an operation.
+func (o *outcomes) find(op uint64) (outcome, bool) {
+	i := sort.Search(len(o.entries), func(i int) bool { return o.entries[i].op >= op })
+	if i < len(o.entries) && o.entries[i].op == op {
+		return o.entries[i], true
+	}
+	return outcome{}, false
+}
+
+func refOf(r *factpb.PipeRef) pipeRef {
+	if r == nil {
+		return pipeRef{}
+	}
+	return pipeRef{uint16(r.Shard), r.Slot, r.Nonce}
+}
+
+func (r pipeRef) fact() *factpb.PipeRef {
+	return &factpb.PipeRef{Shard: uint32(r.shard), Slot: r.slot, Nonce: r.nonce}
+}
+
+func carrierOf(c *factpb.CarrierRef) carrierRef {
+	if c == nil {
+		return carrierRef{}
+	}
+	return carrierRef{c.Reply, uint16(c.Shard), c.Slot, c.Number}
+}
+
+func (c carrierRef) fact() *factpb.CarrierRef {
+	return &factpb.CarrierRef{Reply: c.reply, Shard: uint32(c.shard), Slot: c.slot, Number: c.number}
+}
+
+func handlesOf(hs []*factpb.CarriedHandle) []carriedHandle {
+	if len(hs) == 0 {
+		return nil
+	}
+	out := make([]carriedHandle, len(hs))
+	for i, h := range hs {
+		out[i] = carriedHandle{h.Name, refOf(h.Pipe), h.Receive, h.Ended, h.Untracked}
+	}
+	return out
+}
+
+func handleFacts(hs []carriedHandle) []*factpb.CarriedHandle {
+	if len(hs) == 0 {
+		return nil
+	}
+	out := make([]*factpb.CarriedHandle, len(hs))
+	for i, h := range hs {
+		out[i] = &factpb.CarriedHandle{Name: h.name, Pipe: h.pipe.fact(), Receive: h.receive, Ended: h.ended, Untracked: h.untracked}
+	}
+	return out
+}

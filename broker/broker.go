@@ -1,0 +1,171 @@
+package broker
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// Config says how a broker works. The zero Config is a broker in memory with one shard.
+type Config struct {
+	// Shards is how many shards there are. Default 1.
+	Shards int
+	// Store names what is kept: tokens of another store are not known here. Default: drawn at random, so that each run
+	// without a journal is a store of its own.
+	Store uint32
+	// Logger is where the broker reports what no client is told. Default: nowhere.
+	Logger *slog.Logger
+	// NoAutoCreate makes queues exist only when they are created.
+	NoAutoCreate bool
+	// Journal opens a shard's journal. Default: none.
+	Journal func(shard uint16) (journal.Journal, error)
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Rand gives the seed for nonces. Default: crypto/rand.
+	Rand io.Reader
+}
+
+// A Broker keeps queues and pipes. Its methods may be called from any goroutine.
+type Broker struct {
+	store   uint32
+	now     func() time.Time
+	log     *slog.Logger
+	runners []*runner
+
+	sessionsMu sync.Mutex
+	sessions   map[string]*Session // live ones that can come back, by key
+
+	carryMu  sync.Mutex
+	carrying bool
+	toCarry  []*runner // that have something for other shards
+
+	placeMu sync.Mutex
+	place   int // where the next pipe without a queue goes
+}
+
+// Open makes a broker and, with a journal, restores what was kept.
+func Open(cfg Config) (*Broker, error) {
+	b := &Broker{store: cfg.Store, now: cfg.Now, log: cfg.Logger, sessions: make(map[string]*Session)}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	random := cfg.Rand
+	if random == nil {
+		random = crand.Reader
+	}
+	for b.store == 0 {
+		var raw [4]byte
+		if _, err := io.ReadFull(random, raw[:]); err != nil {
+			return nil, fmt.Errorf("broker: draw a store number: %w", err)
+		}
+		b.store = binary.BigEndian.Uint32(raw[:])
+	}
+	for i := range max(cfg.Shards, 1) {
+		r, err := b.openRunner(uint16(i), cfg, random)
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+		b.runners = append(b.runners, r)
+	}
+	for _, r := range b.runners {
+		r.start()
+	}
+	return b, nil
+}
+
+func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runner, error) {
+	var seed [32]byte
+	if _, err := io.ReadFull(random, seed[:]); err != nil {
+		return nil, fmt.Errorf("broker: draw a seed: %w", err)
+	}
+	s := newShard(number, b.store, TimeOf(b.now()), rand.NewChaCha8(seed).Uint64)
+	s.noAutoCreate = cfg.NoAutoCreate
+	r := &runner{broker: b, number: number, shard: s, log: b.log}
+	if cfg.Journal == nil {
+		return r, nil
+	}
+	j, err := cfg.Journal(number)
+	if err != nil {
+		return nil, fmt.Errorf("broker: open the journal of shard %d: %w", number, err)
+	}
+	for record, err := range j.Read(context.Background(), 0) {
+		if err == nil {
+			err = s.st.replay(record.Batch)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
+		}
+	}
+	s.restore()
+	s.journalled = true
+	r.keeper = newKeeper(r, j)
+	return r, nil
+}
+
+// Store is the store number: without a journal it names this run of the broker.
+func (b *Broker) Store() uint32 { return b.store }
+
+// shardOf places a queue: by its tenant and its name up to the first dot, so that queues named alike stay together.
+func (b *Broker) shardOf(tenant uint32, queue string) uint16 {
+	if len(b.runners) == 1 {
+		return 0
+	}
+	name, _, _ := strings.Cut(queue, ".")
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, c := range binary.BigEndian.AppendUint32([]byte(name), tenant) {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return uint16((h ^ h>>32) % uint64(len(b.runners)))
+}
+
+// anyShard places a pipe that belongs to no queue.
+func (b *Broker) anyShard() uint16 {
+	b.placeMu.Lock()
+	defer b.placeMu.Unlock()
+	b.place = (b.place + 1) % len(b.runners)
+	return uint16(b.place)
+}
+
+// Drain makes the broker take nothing new: Enqueue, Consume and OpenPipe are refused with DRAINING, and no more
+// deliveries are made. Everything else goes on.
+func (b *Broker) Drain() {
+	for _, r := range b.runners {
+		r.run(func(s *shard) { s.drain() })
+	}
+}
+
+// Shutdown drains, and ends what cannot outlive the process: without a journal every open pipe ends SHUTTING_DOWN. Their
+// readers are told.
+func (b *Broker) Shutdown() {
+	b.Drain()
+	for _, r := range b.runners {
+		if r.keeper != nil {
+			continue
+		}
+		for more := true; more; {
+			r.run(func(s *shard) { more = s.endPipes(10_000) })
+		}
+	}
+}
+
+// Close stops the broker's timers and goroutines and closes its journals. Operations after it are dropped.
+func (b *Broker) Close() error {
+	var errs []error
+	for _, r := range b.runners {
+		errs = append(errs, r.close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"github.com/replyq/replyq/broker/factpb"
+)
+
+// lose lets it come up that handles lost a carrier. It is called before the fact that removes the carrier.
+func (s *shard) lose(hs []carriedHandle, ref carrierRef, fate EndReason) {
+	for i := range hs {
+		if h := &hs[i]; h.tracked() {
+			s.loseOne(h.pipe, ref, h.receive, false, fate, 0)
+		}
+	}
+}
+
+// loseAll does so for all that a message carries.
+func (s *shard) loseAll(m *message, ref carrierRef, fate EndReason) {
+	if !m.replyTo.isZero() && !m.replyToEnded {
+		s.loseOne(m.replyTo, ref, false, true, fate, m.attempt)
+	}
+	for i := range m.handles {
+		if h := &m.handles[i]; h.tracked() {
+			s.loseOne(h.pipe, ref, h.receive, false, fate, m.attempt)
+		}
+	}
+}
+
+func (s *shard) loseOne(pipe pipeRef, ref carrierRef, receive, replyTo bool, fate EndReason, attempt uint32) {
+	if pipe.shard != s.st.shard {
+		s.send(&factpb.Sent{
+			Target: uint32(pipe.shard), What: sentCarrierLost, Pipe: pipe.fact(), Carrier: ref.fact(),
+			Receive: receive, Reason: uint32(fate), Attempt: attempt,
+		})
+		return
+	}
+	p := s.st.pipe(pipe)
+	if p == nil || p.state == pipeEnded || p.state == pipeSpliced && !receive {
+		return
+	}
+	replied := false
+	for i := range p.carriers {
+		if c := &p.carriers[i]; c.carrierRef == ref && c.receive == receive {
+			replied = c.replied != 0 && c.replied == attempt
+			break
+		}
+	}
+	s.later(work{kind: workCarrierLost, pipe: pipe, reason: fate, replied: replied, replyTo: replyTo})
+}
+
+// carrierLost decides what a pipe does that has lost a carrier: when it was the last, the pipe ends with its fate. An
+// ack's fate is EndBroken; a pipe through which that delivery had replied ends OK instead.
+func (s *shard) carrierLost(w work) {
+	p := s.st.pipe(w.pipe)
+	if p == nil {
+		return
+	}
+	s.maybeAbandoned(w.pipe.slot)
+	if p.state != pipeOpen {
+		return
+	}
+	for i := range p.carriers {
+		if !p.carriers[i].receive {
+			return
+		}
+	}
+	e := pipeEnding{reason: w.reason, text: fateText(w.reason)}
+	if w.reason == EndBroken {
+		if p.outside {
+			return
+		}
+		if w.replied || p.bare {
+			e = pipeEnding{reason: EndOK}
+		}
+	} else if p.outside && !w.replyTo {
+		return
+	}
+	s.end(w.pipe.slot, e)
+}
+
+// fateText says what became of the last carrier.
+func fateText(r EndReason) string {
+	switch r {
+	case EndBroken:
+		return "the last message with the send handle was acked without a reply; nobody can answer any more"
+	case EndRejected:
+		return "the message was rejected by its consumer"
+	case EndDeadLettered:
+		return "the message ran out of attempts"
+	case EndExpired:
+		return "the message expired before it was answered"
+	case EndCancelled:
+		return "the message was withdrawn"
+	case EndDropped:
+		return "the message was dropped because its queue was full"
+	case EndPurged:
+		return "the message was removed by an administrator"
+	case EndQueueDeleted:
+		return "the message's queue was deleted"
+	default:
+		return ""
+	}
+}
+
+// withdraws reports whether a message that waits is taken back when its reply_to pipe ends so.
+func withdraws(r EndReason) bool {
+	return r == EndCancelled || r == EndExpired || r == EndRevoked
+}
+
+// waiterEnded tells a message that its reply_to pipe has ended.
+func (s *shard) waiterEnded(ref carrierRef, reason EndReason) {
+	m := s.st.carrying(ref)
+	if m == nil {
+		return
+	}
+	s.unwait(m)
+	switch m.state {
+	case messageReady, messageDelayed:
+		if withdraws(reason) {
+			s.gone(ref.slot, goneBy{fate: reason})
+		}
+	case messageLeased:
+		if c := m.live.holder; c != nil {
+			s.emit(c.link, c.op, false, &WaiterGone{
+				Message: s.st.messageID(ref.slot, m.tag), Attempt: m.attempt, Reason: reason,
+			})
+		}
+	}
+}
+
+// endedNames lists those handles whose pipes have ended, as far as this shard knows.
+func (s *shard) endedNames(hs []carriedHandle) []string {
+	var names []string
+	for i := range hs {
+		if h := &hs[i]; h.ended || s.endedHere(h.pipe) {
+			names = append(names, h.name)
+		}
+	}
+	return names
+}
+
+func (s *shard) endedHere(ref pipeRef) bool {
+	if ref.shard != s.st.shard {
+		return false
+	}
+	p := s.st.pipe(ref)
+	return p == nil || p.state == pipeEnded
+}

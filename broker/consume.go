@@ -1,0 +1,190 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+)
+
+const defaultLeaseTime = 30 * time.Second
+
+func (s *shard) consume(l *link, op *Op, r *Consume) {
+	if s.draining {
+		s.refuse(l, op.ID, errDraining())
+		return
+	}
+	id := r.ConsumerID
+	if id == "" {
+		id = fmt.Sprintf("c-%016x", s.draw())
+	}
+	key := consumerKey{l.session.identity.Tenant, id}
+	if older := s.consumers[key]; older != nil {
+		if older.link.session.identity.Principal != l.session.identity.Principal {
+			s.refuse(l, op.ID, &Error{
+				Code: CodeAlreadyExists, Reason: ReasonConsumerTaken, Field: "consumer_id",
+				Text: "another principal's consumer has this id; choose another one",
+			})
+			return
+		}
+		s.takeOver(older)
+	}
+	if err := s.checkQueues(l, r); err != nil {
+		s.refuse(l, op.ID, err)
+		return
+	}
+	c := &consumer{
+		link: l, op: op.ID, id: id, tenant: key.tenant, max: max(r.MaxInFlight, 1),
+		credit: op.Credit, bounded: op.Credit > 0, leaseTime: r.LeaseTime,
+		deliveries: r.MaxDeliveries, wait: r.Wait, activeAt: s.now,
+	}
+	if c.leaseTime == 0 {
+		c.leaseTime = defaultLeaseTime
+	}
+	started := &Started{ConsumerID: id}
+	for _, name := range r.Queues {
+		q, created := s.queueFor(key.tenant, name)
+		if created {
+			started.Created = append(started.Created, name)
+		}
+		q.live.consumers++
+		c.seats = append(c.seats, &seat{consumer: c, queue: q})
+	}
+	s.consumers[key] = c
+	l.consumers[op.ID] = c
+	s.emit(l, op.ID, false, started)
+	if c.wait > 0 {
+		c.slot = s.waiting.take()
+		s.waiting.at(c.slot).consumer = c
+		s.wheel.set(timerRef{timerConsumer, c.slot}, s.now.Add(c.wait))
+	}
+	s.reseat(c)
+}
+
+func (s *shard) checkQueues(l *link, r *Consume) *Error {
+	if !s.noAutoCreate {
+		return nil
+	}
+	for i, name := range r.Queues {
+		if s.st.byName[queueKey{l.session.identity.Tenant, name}] == nil {
+			return errQueueNotFound(fmt.Sprintf("queues[%d]", i), name, " and auto-creation is off")
+		}
+	}
+	return nil
+}
+
+// reseat gives a consumer with room its place at those of its queues where it has none, and ends it if it has stopped
+// and holds nothing.
+func (s *shard) reseat(c *consumer) {
+	if c.stopping {
+		if c.inFlight == 0 {
+			s.endConsumer(c, nil)
+		}
+		return
+	}
+	if !c.able() || s.draining {
+		return
+	}
+	for _, seat := range c.seats {
+		if !seat.seated {
+			seat.queue.live.seats.pushBack(seat)
+			if seat.queue.live.ready.head != 0 {
+				s.later(work{kind: workDispatch, queue: seat.queue})
+			}
+		}
+	}
+}
+
+func (s *shard) unseat(c *consumer) {
+	for _, seat := range c.seats {
+		if seat.seated {
+			seat.queue.live.seats.remove(seat)
+		}
+	}
+}
+
+// endConsumer ends a consumer that holds nothing, with err or well.
+func (s *shard) endConsumer(c *consumer, err *Error) {
+	if c.link.consumers[c.op] != c {
+		return
+	}
+	s.removeConsumer(c)
+	if err != nil {
+		s.refuse(c.link, c.op, err)
+		return
+	}
+	s.emit(c.link, c.op, true, nil)
+}
+
+func (s *shard) removeConsumer(c *consumer) {
+	c.stopping = true
+	s.unseat(c)
+	for _, seat := range c.seats {
+		seat.queue.live.consumers--
+	}
+	delete(c.link.consumers, c.op)
+	delete(s.consumers, consumerKey{c.tenant, c.id})
+	if c.slot != 0 {
+		s.wheel.set(timerRef{timerConsumer, c.slot}, 0)
+		s.waiting.at(c.slot).consumer = nil
+		s.waiting.give(c.slot)
+	}
+}
+
+// dropConsumer removes a consumer and returns what it holds, each as a failed attempt.
+func (s *shard) dropConsumer(c *consumer, why string) {
+	s.removeConsumer(c)
+	// From the last to the first, so that each is put back before the one put back before it.
+	for c.held.tail != 0 {
+		slot := c.held.tail
+		m := s.st.messages.at(slot)
+		s.unlink(&c.held, slot)
+		m.live.holder = nil
+		c.inFlight--
+		s.giveBack(slot, returning{failed: true, text: why})
+	}
+}
+
+// takeOver ends a consumer because another stream of its principal has come with its id.
+func (s *shard) takeOver(c *consumer) {
+	l, op := c.link, c.op
+	s.dropConsumer(c, "its consumer was taken over")
+	s.refuse(l, op, &Error{
+		Code: CodeAborted, Reason: ReasonConsumerTakenOver, Field: "consumer_id",
+		Text: "a newer stream of yours consumes under this id; do not come back with it",
+	})
+}
+
+func (s *shard) stopConsuming(l *link, op *Op, r *StopConsuming) {
+	c := s.consumers[consumerKey{l.session.identity.Tenant, r.ConsumerID}]
+	if c == nil || c.link.session.identity.Principal != l.session.identity.Principal {
+		s.refuse(l, op.ID, errConsumerUnknown())
+		return
+	}
+	s.emit(l, op.ID, true, &Stopping{InFlight: c.inFlight})
+	c.stopping = true
+	s.unseat(c)
+	s.reseat(c)
+}
+
+func errConsumerUnknown() *Error {
+	return &Error{
+		Code: CodeNotFound, Reason: ReasonConsumerUnknown, Field: "consumer_id",
+		Text: "no live consumer of yours has this id; it may have ended",
+	}
+}
+
+// fireConsumer ends a consumer that has waited long enough.
+func (s *shard) fireConsumer(slot uint32) {
+	c := s.waiting.at(slot).consumer
+	if c == nil {
+		return
+	}
+	due := c.activeAt.Add(c.wait)
+	if c.inFlight > 0 {
+		due = s.now.Add(c.wait)
+	}
+	if due > s.now {
+		s.wheel.set(timerRef{timerConsumer, slot}, due)
+		return
+	}
+	s.endConsumer(c, nil)
+}

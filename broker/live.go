@@ -1,0 +1,189 @@
+package broker
+
+import "time"
+
+// What is in this file is volatile: it is not journalled and starts empty.
+
+// liveQueue is what a queue has besides its durable state. Its lists follow from the messages' states.
+type liveQueue struct {
+	ready messageList
+	// hint is where a returned message was put back last: the next one usually belongs beside it.
+	hint uint32
+
+	seats     seatList // consumers with room, served in turn
+	consumers int
+
+	readyN, leasedN, delayedN uint64
+	waiters                   uint64
+	bytes                     uint64
+	enqueued, delivered       uint64
+	acked, failed             uint64
+}
+
+// liveMessage is what a message has besides its durable state.
+type liveMessage struct {
+	next, prev uint32 // in its queue's ready list, or in its consumer's list
+	holder     *consumer
+	waited     bool // its reply_to's pipe is open, as far as is known
+	timer      timer
+}
+
+// livePipe is what a pipe has besides its durable state.
+type livePipe struct {
+	readers []*reader
+	parked  []parkedReply
+	// leftAt is when the last reader left a pipe that can be abandoned; 0 while it has one.
+	leftAt Time
+	// fed is how many replies the pipe that this one goes on with may still send.
+	fed   uint32
+	timer timer
+}
+
+// liveOutcomes is what a session's outcomes have besides their durable state.
+type liveOutcomes struct {
+	attached int  // streams of the session that are attached to the shard
+	lastUse  Time // when the last one left
+	timer    timer
+}
+
+// messageList is a list of messages, linked through liveMessage.
+type messageList struct{ head, tail uint32 }
+
+func (s *shard) pushBack(l *messageList, slot uint32) {
+	m := s.st.messages.at(slot)
+	m.live.prev, m.live.next = l.tail, 0
+	if l.tail != 0 {
+		s.st.messages.at(l.tail).live.next = slot
+	} else {
+		l.head = slot
+	}
+	l.tail = slot
+}
+
+// insertAfter puts a message behind another one of the list, or at its head if that is 0.
+func (s *shard) insertAfter(l *messageList, before, slot uint32) {
+	m := s.st.messages.at(slot)
+	next := l.head
+	if before != 0 {
+		b := s.st.messages.at(before)
+		next = b.live.next
+		b.live.next = slot
+	} else {
+		l.head = slot
+	}
+	m.live.prev, m.live.next = before, next
+	if next != 0 {
+		s.st.messages.at(next).live.prev = slot
+	} else {
+		l.tail = slot
+	}
+}
+
+func (s *shard) unlink(l *messageList, slot uint32) {
+	m := s.st.messages.at(slot)
+	if m.live.prev != 0 {
+		s.st.messages.at(m.live.prev).live.next = m.live.next
+	} else {
+		l.head = m.live.next
+	}
+	if m.live.next != 0 {
+		s.st.messages.at(m.live.next).live.prev = m.live.prev
+	} else {
+		l.tail = m.live.prev
+	}
+	m.live.next, m.live.prev = 0, 0
+}
+
+// A link is a session's side of one shard: what of it is attached there.
+type link struct {
+	session   *Session
+	number    uint32 // of the session's outcomes in this shard; 0 until it has one
+	readers   map[uint64]*reader
+	consumers map[uint64]*consumer
+	closed    bool
+}
+
+// A reader receives from a pipe.
+type reader struct {
+	link   *link
+	op     uint64
+	pipe   uint32
+	start  uint64 // the first sequence asked for
+	next   uint64 // the next sequence to hand out
+	credit uint32
+	passed uint64 // replies that the client has credited since, beyond the initial credit
+	ended  bool   // the end was handed out; waits for word that it arrived
+}
+
+// A parkedReply waits for room in its pipe.
+type parkedReply struct {
+	link  *link
+	op    *Op
+	pre   *prepared
+	until Time
+}
+
+// A consumer takes deliveries.
+type consumer struct {
+	link       *link
+	op         uint64
+	id         string
+	tenant     uint32
+	seats      []*seat
+	max        uint32
+	inFlight   uint32
+	credit     uint32
+	bounded    bool // credit counts; else only max does
+	stopping   bool
+	leaseTime  time.Duration
+	held       messageList
+	delivered  uint64
+	deliveries uint64 // stop after so many; 0: never
+	wait       time.Duration
+	slot       uint32 // in the shard's slab of consumers that end by themselves; 0 if it does not
+	activeAt   Time
+}
+
+// waiting is a consumer's place in the timing wheel.
+type waiting struct {
+	consumer *consumer
+	timer    timer
+}
+
+func (c *consumer) able() bool {
+	return !c.stopping && c.inFlight < c.max && (!c.bounded || c.credit > 0)
+}
+
+// A seat is a consumer's place at one of its queues.
+type seat struct {
+	consumer   *consumer
+	queue      *queue
+	seated     bool // in the queue's list of consumers with room
+	next, prev *seat
+}
+
+type seatList struct{ head, tail *seat }
+
+func (l *seatList) pushBack(s *seat) {
+	s.seated, s.prev, s.next = true, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = s
+	} else {
+		l.head = s
+	}
+	l.tail = s
+}
+
+func (l *seatList) remove(s *seat) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.head = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.tail = s.prev
+	}
+	s.seated, s.next, s.prev = false, nil, nil
+}

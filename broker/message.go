@@ -1,0 +1,303 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/replyq/replyq/broker/factpb"
+	"github.com/replyq/replyq/handles"
+)
+
+// goneBy says how a message leaves.
+type goneBy struct {
+	fate   EndReason // what the pipes of its handles end with, if it was their last carrier
+	action SettleAction
+	dead   bool
+	text   string
+}
+
+// gone removes a message, or makes it a dead one.
+func (s *shard) gone(slot uint32, g goneBy) {
+	m := s.st.messages.at(slot)
+	q := s.st.queues[m.queue]
+	s.unline(slot)
+	s.unwait(m)
+	q.live.bytes -= uint64(len(m.body))
+	if g.action == Ack {
+		q.live.acked++
+	}
+	s.loseAll(m, carrierRef{shard: s.st.shard, slot: slot, number: uint64(m.tag)}, g.fate)
+	s.wheel.set(timerRef{timerMessage, slot}, 0)
+	f := &s.scratch.gone
+	*f = factpb.Gone{
+		Slot: slot, Fate: uint32(g.fate), At: int64(s.now), Action: uint32(g.action), Dead: g.dead, Text: g.text,
+	}
+	s.commit(f)
+}
+
+// unwait notes that nobody waits for a message's answer any more.
+func (s *shard) unwait(m *message) {
+	if m.live.waited {
+		m.live.waited = false
+		s.st.queues[m.queue].live.waiters--
+	}
+}
+
+// unline takes a message out of the lists that its state put it in.
+func (s *shard) unline(slot uint32) {
+	m := s.st.messages.at(slot)
+	q := s.st.queues[m.queue]
+	switch m.state {
+	case messageReady:
+		s.unlink(&q.live.ready, slot)
+		q.live.readyN--
+	case messageDelayed:
+		q.live.delayedN--
+	case messageLeased:
+		q.live.leasedN--
+		if c := m.live.holder; c != nil {
+			m.live.holder = nil
+			s.unlink(&c.held, slot)
+			c.inFlight--
+			s.reseat(c)
+		}
+	}
+}
+
+// returning says how a leased message goes back.
+type returning struct {
+	failed bool
+	delay  time.Duration
+	action SettleAction
+	text   string
+}
+
+// giveBack returns a leased message to its queue, unless it has failed too often or nobody wants it any more.
+func (s *shard) giveBack(slot uint32, r returning) (dead bool) {
+	m := s.st.messages.at(slot)
+	q := s.st.queues[m.queue]
+	failures := m.failures
+	if r.failed {
+		failures++
+		q.live.failed++
+	}
+	if failures >= defaultMaxFailures && r.failed {
+		s.gone(slot, goneBy{fate: EndDeadLettered, action: r.action, dead: true, text: r.text})
+		return true
+	}
+	if reason := s.unwanted(m); reason != EndOpen {
+		s.gone(slot, goneBy{fate: reason, action: r.action})
+		return false
+	}
+	notBefore := Time(0)
+	if r.delay > 0 {
+		notBefore = s.now.Add(r.delay)
+	}
+	s.unline(slot)
+	s.commit(&factpb.Returned{
+		Slot: slot, Failures: failures, NotBefore: int64(notBefore), Order: m.order, Action: uint32(r.action), At: int64(s.now),
+	})
+	s.lineUp(slot)
+	return false
+}
+
+// unwanted tells why a message that comes back should be withdrawn; EndOpen if it should not.
+func (s *shard) unwanted(m *message) EndReason {
+	if m.deadline != 0 && m.deadline <= s.now {
+		return EndExpired
+	}
+	if m.replyTo.isZero() || m.replyToEnded {
+		return EndOpen
+	}
+	if p := s.st.pipe(m.replyTo); p != nil && p.state == pipeEnded && withdraws(p.reason) {
+		return p.reason
+	}
+	return EndOpen
+}
+
+// lineUp puts a message that has become ready or delayed where it belongs.
+func (s *shard) lineUp(slot uint32) {
+	m := s.st.messages.at(slot)
+	q := s.st.queues[m.queue]
+	if m.state == messageDelayed {
+		q.live.delayedN++
+	} else {
+		s.putBack(q, slot)
+		q.live.readyN++
+		s.later(work{kind: workDispatch, queue: q})
+	}
+	s.timeMessage(slot)
+}
+
+// putBack puts a message at its place among the ready ones. Those that come back mostly come one beside the other, so
+// the search starts where the last one was put.
+func (s *shard) putBack(q *queue, slot uint32) {
+	order := s.st.messages.at(slot).order
+	at := uint32(0) // behind this one
+	if h := q.live.hint; h != 0 {
+		if m := s.st.messages.at(h); m.state == messageReady && m.queue == q.number && h != slot {
+			at = h
+		}
+	}
+	for at != 0 && s.st.messages.at(at).order > order {
+		at = s.st.messages.at(at).live.prev
+	}
+	for {
+		next := q.live.ready.head
+		if at != 0 {
+			next = s.st.messages.at(at).live.next
+		}
+		if next == 0 || s.st.messages.at(next).order > order {
+			break
+		}
+		at = next
+	}
+	s.insertAfter(&q.live.ready, at, slot)
+	q.live.hint = slot
+}
+
+// timeMessage sets a message's timer for what is due next.
+func (s *shard) timeMessage(slot uint32) {
+	m := s.st.messages.at(slot)
+	var at Time
+	switch m.state {
+	case messageReady:
+		at = m.deadline
+	case messageDelayed:
+		at = earlier(m.deadline, m.until)
+	case messageLeased:
+		at = m.until
+	}
+	s.wheel.set(timerRef{timerMessage, slot}, at)
+}
+
+func (s *shard) fireMessage(slot uint32) {
+	m := s.st.messages.at(slot)
+	waits := m.state == messageReady || m.state == messageDelayed
+	switch {
+	case m.state == messageLeased && m.until <= s.now:
+		s.loseLease(slot, "the lease expired; extend leases of long work, or consume with a longer lease time")
+		s.giveBack(slot, returning{failed: true, text: "lease expired"})
+	case waits && m.deadline != 0 && m.deadline <= s.now:
+		s.gone(slot, goneBy{fate: EndExpired})
+	case m.state == messageDelayed && m.until <= s.now:
+		q := s.st.queues[m.queue]
+		order := m.order
+		if m.attempt == 0 {
+			order = s.st.order + 1 // delayed from the start: it comes in now, behind those that wait
+		}
+		q.live.delayedN--
+		s.commit(&factpb.Returned{Slot: slot, Failures: m.failures, Order: order})
+		s.lineUp(slot)
+	default:
+		s.timeMessage(slot)
+	}
+}
+
+// loseLease tells a consumer that a delivery is not its own any more.
+func (s *shard) loseLease(slot uint32, text string) {
+	m := s.st.messages.at(slot)
+	if c := m.live.holder; c != nil {
+		s.emit(c.link, c.op, false, &LeaseLost{Message: s.st.messageID(slot, m.tag), Attempt: m.attempt, Text: text})
+	}
+}
+
+// dispatch hands ready messages to consumers with room, in turn.
+func (s *shard) dispatch(q *queue) {
+	for q.live.ready.head != 0 && q.live.seats.head != nil {
+		seat := q.live.seats.head
+		c := seat.consumer
+		q.live.seats.remove(seat)
+		s.deliver(q, q.live.ready.head, c)
+		if c.able() {
+			q.live.seats.pushBack(seat)
+		} else {
+			s.unseat(c)
+		}
+	}
+}
+
+// deliver hands a message to a consumer.
+func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
+	m := s.st.messages.at(slot)
+	s.unlink(&q.live.ready, slot)
+	q.live.readyN--
+	q.live.leasedN++
+	q.live.delivered++
+	until := s.now.Add(c.leaseTime)
+	f := &s.scratch.leased
+	*f = factpb.Leased{
+		Slot: slot, Attempt: m.attempt + 1, Until: int64(until), Principal: c.link.session.identity.Principal, At: int64(s.now),
+	}
+	s.commit(f)
+	m.live.holder = c
+	s.pushBack(&c.held, slot)
+	c.inFlight++
+	c.delivered++
+	c.activeAt = s.now
+	if c.bounded {
+		c.credit--
+	}
+	if c.delivered == c.deliveries {
+		c.stopping = true
+	}
+	s.timeMessage(slot)
+	s.emit(c.link, c.op, false, s.deliveryOf(q, slot, m, c))
+}
+
+func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Delivery {
+	d := &Delivery{
+		Message: s.st.messageID(slot, m.tag), Queue: q.name, LeaseExpires: m.until,
+		Lease: handles.Claims{
+			Kind: handles.Lease, Tenant: c.tenant, Shard: s.st.shard, Attempt: uint16(m.attempt), Store: s.st.store,
+			Slot: slot, Nonce: m.nonce, Expires: int64((s.now + maxLease + handleSlack) / 1e9),
+		},
+		Attempt: m.attempt, Failures: m.failures, Body: m.body, EnqueuedAt: m.enqueued, Deadline: m.deadline,
+		Ended: s.endedNames(m.handles),
+	}
+	if m.replyTo.isZero() {
+		return d
+	}
+	p := s.st.pipe(m.replyTo)
+	if m.ownReplyTo {
+		// The pipe was opened with the message. If it is forgotten by now, a handle made of what is left says so too.
+		d.ReplyTo = handles.Claims{
+			Kind: handles.Send, Tenant: c.tenant, Shard: m.replyTo.shard, Store: s.st.store, Slot: m.replyTo.slot,
+			Nonce: m.replyTo.nonce, Expires: int64((m.enqueued + defaultPipeTimeout) / 1e9),
+		}
+		if p != nil {
+			d.ReplyTo = s.claims(handles.Send, m.replyTo.slot, p)
+		}
+	}
+	if m.replyToEnded || s.endedHere(m.replyTo) {
+		d.Ended = append(d.Ended, "reply_to")
+	}
+	return d
+}
+
+// maxLease is how long a delivery may be held in all, however often its lease is extended.
+const maxLease = Time(24 * 3600e9)
+
+func (s *shard) extendLease(l *link, h handles.Handle, r *ExtendLeases) ExtendedLease {
+	if _, err := s.checkLease(l.session.identity.Principal, h); err != nil {
+		return ExtendedLease{Err: err}
+	}
+	slot := h.Slot()
+	m := s.st.messages.at(slot)
+	leaseTime := r.LeaseTime
+	if leaseTime == 0 {
+		leaseTime = defaultLeaseTime
+		if m.live.holder != nil {
+			leaseTime = m.live.holder.leaseTime
+		}
+	}
+	until := s.now.Add(leaseTime)
+	if until > m.leasedAt+maxLease {
+		return ExtendedLease{Err: &Error{
+			Code: CodeInvalidArgument, Reason: ReasonLeaseInvalid, Field: "lease_time",
+			Text: "a delivery can be held for 24 hours in all; settle it, or split the work",
+		}}
+	}
+	s.commit(&factpb.LeaseExtended{Slot: slot, Until: int64(until)})
+	s.timeMessage(slot)
+	return ExtendedLease{Expires: until, WaiterGone: !m.replyTo.isZero() && s.endedHere(m.replyTo)}
+}

@@ -1,0 +1,198 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/replyq/replyq/handles"
+)
+
+// An Op is one operation of a client: a request with the number under which its events come back.
+//
+// Form (names, sizes, ranges, the MAC and tenant of handles) has been checked by the caller; the broker checks state.
+type Op struct {
+	// ID is the operation's number within its [Session], from 1. Its events carry it.
+	ID uint64
+	// Credit is how many replies (Call, Receive) or deliveries (Consume) may be handed out before [Session.Credit]
+	// gives more. For Consume, 0 means that only MaxInFlight bounds them.
+	Credit uint32
+	// Timeout bounds how long a Reply waits for room in its pipe; 0 means not at all.
+	Timeout time.Duration
+	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
+	// *Cancel, *Describe, *CreateQueue, *ListQueues. The broker keeps it; the caller must not change it afterwards.
+	Request Request
+}
+
+// A Request is what an [Op] asks for.
+type Request interface{ request() }
+
+// A NamedHandle is a handle that a message or a reply carries, with its name there.
+type NamedHandle struct {
+	Name   string
+	Handle handles.Handle
+}
+
+// Cargo is what a message or a reply carries besides its bytes: handles that are checked and tracked.
+type Cargo struct {
+	// Handles are the declared ones, by name.
+	Handles []NamedHandle
+	// Found are verified tokens that stand as text in the payload: they are not tracked, but their pipes count as known
+	// outside from now on.
+	Found []handles.Handle
+}
+
+// Enqueue stores a message. Answered by [Receipt]; with Call set, followed by [ReplyItem] events and [End].
+type Enqueue struct {
+	Queue string
+	// Body is the encoded message, without a reply_to that the broker itself makes. Opaque to the broker, which owns it
+	// from now on.
+	Body []byte
+	// ReplyTo is the send handle that the producer named; zero if none. Excludes Pipe.
+	ReplyTo handles.Handle
+	Cargo   Cargo
+	// Pipe opens a pipe whose send handle becomes the reply_to.
+	Pipe *PipeOptions
+	// Call attaches the caller to that pipe as a reader, from FromSequence on (0 and 1 both mean the first).
+	Call         bool
+	FromSequence uint64
+	// Delay holds the message back, from now; NotBefore does so until a time. At most one is set.
+	Delay     time.Duration
+	NotBefore Time
+	// Expiry is how long from now the message may wait; 0 means the default.
+	Expiry time.Duration
+	// RequireConsumer refuses the message when nobody consumes its queue.
+	RequireConsumer bool
+}
+
+// PipeOptions says how a pipe behaves. Zero fields mean the defaults that the wire contract names.
+type PipeOptions struct {
+	Timeout         time.Duration
+	Parent          handles.Handle
+	DisconnectGrace time.Duration
+	KeepIfAbandoned bool
+	CapacityReplies uint32
+	CapacityBytes   uint64
+	Retain          time.Duration
+}
+
+// Consume registers a consumer. Answered by [Started], followed by [Delivery], [WaiterGone] and [LeaseLost] events.
+type Consume struct {
+	Queues      []string
+	MaxInFlight uint32        // 0 means 1
+	LeaseTime   time.Duration // 0 means the queue's
+	// ConsumerID is the client's name for the consumer; the broker makes one if it is empty.
+	ConsumerID    string
+	MaxDeliveries uint64
+	Wait          time.Duration
+}
+
+// Reply sends one reply through a send handle. Answered by [ReplyResult].
+type Reply struct {
+	Handle handles.Handle
+	// Kind says what the body is.
+	Kind ReplyKind
+	// Body is the encoded reply content (ReplyPayload) or error (ReplyError). The broker owns it from now on.
+	Body []byte
+	// Splice is the receive handle whose pipe continues this one (ReplySplice).
+	Splice handles.Handle
+	Cargo  Cargo
+	// More keeps the pipe open.
+	More bool
+	// Lease is the delivery that is being answered; zero if none is named. Ack settles it in the same step.
+	Lease handles.Handle
+	Ack   bool
+	// ID makes repeats harmless; empty if there is none.
+	ID string
+}
+
+// ReplyKind says what the body of a [Reply] is.
+type ReplyKind uint8
+
+// The kinds of reply bodies.
+const (
+	ReplyNothing ReplyKind = iota // an end without a reply; with More, nothing
+	ReplyPayload
+	ReplyError
+	ReplySplice
+)
+
+// Settle ends a delivery. Answered by [Settled].
+type Settle struct {
+	Lease  handles.Handle
+	Action SettleAction
+	// Delay holds a retried message back.
+	Delay time.Duration
+	// Reason is kept in the message's history.
+	Reason string
+	// Replies and Messages happen in the same step.
+	Replies  []*Reply
+	Messages []*Enqueue
+	// KeepHandles says that the consumer keeps copies of the delivery's handles.
+	KeepHandles bool
+}
+
+// SettleAction says how a delivery ends.
+type SettleAction uint8
+
+// The ways to settle. The numbers are those of the wire contract.
+const (
+	Ack     SettleAction = 1
+	Retry   SettleAction = 2
+	Reject  SettleAction = 3
+	Release SettleAction = 4
+)
+
+// ExtendLeases gives leases more time. Answered by [Extended].
+type ExtendLeases struct {
+	Leases    []handles.Handle
+	LeaseTime time.Duration // 0 means the consumer's
+}
+
+// StopConsuming ends the deliveries to a consumer of the same tenant and principal. Answered by [Stopping].
+type StopConsuming struct{ ConsumerID string }
+
+// OpenPipe opens a pipe. Answered by [PipeOpened].
+type OpenPipe struct {
+	Options PipeOptions
+	// Queue places the pipe with that queue; empty means anywhere.
+	Queue string
+}
+
+// Receive attaches the caller to a pipe. Answered by [Attached], followed by [ReplyItem] events and [End].
+type Receive struct {
+	Handle       handles.Handle
+	FromSequence uint64
+}
+
+// Cancel ends a pipe. Answered by [Cancelled].
+type Cancel struct {
+	Handle  handles.Handle
+	Message string
+}
+
+// Describe asks about a pipe or a delivery. Answered by [Description].
+type Describe struct{ Handle handles.Handle }
+
+// CreateQueue makes a queue with the default configuration. Answered by [QueueList] with that queue.
+type CreateQueue struct{ Queue string }
+
+// ListQueues lists queues by name. Answered by [QueueList].
+type ListQueues struct {
+	// Name asks for exactly one queue; if it does not exist the answer is an error.
+	Name string
+	// Prefix selects, After goes on behind a name, Limit bounds the list (0 means 100).
+	Prefix, After string
+	Limit         int
+}
+
+func (*Enqueue) request()       {}
+func (*Consume) request()       {}
+func (*Reply) request()         {}
+func (*Settle) request()        {}
+func (*ExtendLeases) request()  {}
+func (*StopConsuming) request() {}
+func (*OpenPipe) request()      {}
+func (*Receive) request()       {}
+func (*Cancel) request()        {}
+func (*Describe) request()      {}
+func (*CreateQueue) request()   {}
+func (*ListQueues) request()    {}

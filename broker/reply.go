@@ -1,0 +1,263 @@
+package broker
+
+import (
+	"github.com/replyq/replyq/broker/factpb"
+	"github.com/replyq/replyq/handles"
+)
+
+// replyPlan is a reply that has been decided on: nothing can refuse it any more, but its pipe may be full.
+type replyPlan struct {
+	r       *Reply
+	result  *ReplyResult // set: there is nothing to store
+	slot    uint32       // the pipe
+	source  MessageID
+	attempt uint32
+	handles []carriedHandle
+	found   []pipeRef
+	inner   pipeRef
+	full    bool
+}
+
+func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
+	if o, ok := s.outcome(l, op.ID); ok {
+		s.emit(l, op.ID, true, &ReplyResult{Outcome: o.reply, EndReason: o.reason, Sequence: o.sequence})
+		return
+	}
+	until := s.now.Add(op.Timeout)
+	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
+		p := s.st.pipes.at(r.Handle.Slot())
+		p.live.parked = append(p.live.parked, parkedReply{l, op, pre, until})
+		s.timePipe(r.Handle.Slot())
+	}
+}
+
+// tryReply carries a reply out and answers it. It returns false, and does nothing, if the pipe is full and the reply may
+// wait.
+func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool) bool {
+	source, leased, err := s.replySource(l, r, pre)
+	if err != nil {
+		s.refuse(l, op.ID, err)
+		return true
+	}
+	plan, err := s.planReply(r, pre, source, "", false)
+	if err != nil {
+		s.refuse(l, op.ID, err)
+		return true
+	}
+	if plan.full {
+		if !mayWait {
+			s.refuse(l, op.ID, errPipeFull())
+		}
+		return !mayWait
+	}
+	result := s.commitReply(&plan)
+	if r.Ack && leased != 0 {
+		s.gone(leased, goneBy{fate: EndBroken, action: Ack})
+	}
+	s.remember(l, op.ID, outcome{
+		kind: outcomeReplied, reply: result.Outcome, reason: result.EndReason, sequence: result.Sequence,
+	})
+	s.emit(l, op.ID, true, &result)
+	return true
+}
+
+// leaseSource is the delivery whose lease a reply names.
+type leaseSource struct {
+	message MessageID
+	attempt uint32
+}
+
+// replySource checks the lease that a reply names. leased is the message's slot if the lease is in force here.
+func (s *shard) replySource(l *link, r *Reply, pre *prepared) (source leaseSource, leased uint32, err *Error) {
+	if r.Lease.IsZero() {
+		return source, 0, nil
+	}
+	if r.Lease.Shard() != s.st.shard {
+		return pre.source, 0, nil
+	}
+	source, err = s.checkLease(l.session.identity.Principal, r.Lease)
+	if err == nil {
+		return source, r.Lease.Slot(), nil
+	}
+	// Acked a moment ago: a repeat of the reply that did it, if its pipe has ended.
+	if e, ok := s.st.settled.find(r.Lease.Nonce(), r.Lease.Attempt(), s.now); ok && e.action == Ack && s.hasEnded(r.Handle) {
+		return source, 0, nil
+	}
+	return source, 0, err
+}
+
+func (s *shard) hasEnded(h handles.Handle) bool {
+	return h.Shard() == s.st.shard && h.Store() == s.st.store && s.endedHere(pipeRef{h.Shard(), h.Slot(), h.Nonce()})
+}
+
+// planReply decides what becomes of a reply. Within a Settle, capacity does not count.
+func (s *shard) planReply(r *Reply, pre *prepared, source leaseSource, field string, settling bool) (replyPlan, *Error) {
+	plan := replyPlan{r: r, slot: r.Handle.Slot(), source: source.message, attempt: source.attempt}
+	var err *Error
+	if plan.handles, plan.found, err = s.resolveCargo(&r.Cargo, pre, field, settling); err != nil {
+		return plan, err
+	}
+	if plan.result = s.replyInVain(r); plan.result != nil {
+		return plan, nil
+	}
+	p := s.st.pipes.at(plan.slot)
+	if r.Kind == ReplySplice {
+		plan.inner, err = s.planSplice(plan.slot, r.Splice, pre, field)
+		return plan, err
+	}
+	plan.full = !settling && r.More && r.Kind == ReplyPayload && !s.hasRoom(plan.slot, p, uint64(len(r.Body)))
+	return plan, nil
+}
+
+// replyInVain finds the outcome of a reply that will not be stored: its pipe has gone, or has it already.
+func (s *shard) replyInVain(r *Reply) *ReplyResult {
+	if r.Handle.Store() != s.st.store {
+		return &ReplyResult{Outcome: ReplyEnded, EndReason: EndLost}
+	}
+	p := s.st.pipe(pipeRef{r.Handle.Shard(), r.Handle.Slot(), r.Handle.Nonce()})
+	if p == nil {
+		return &ReplyResult{Outcome: ReplyUnknown}
+	}
+	if r.ID != "" {
+		if r.ID == p.endID {
+			return &ReplyResult{Outcome: outcomeNow(p), Sequence: p.last()}
+		}
+		for _, k := range p.known {
+			if k.id == r.ID {
+				return &ReplyResult{Outcome: outcomeNow(p), Sequence: k.sequence}
+			}
+		}
+	}
+	switch p.state {
+	case pipeEnded:
+		return &ReplyResult{Outcome: ReplyEnded, EndReason: p.reason}
+	case pipeSpliced:
+		return &ReplyResult{Outcome: ReplyEnded, EndReason: EndOK}
+	default:
+		return nil
+	}
+}
+
+func outcomeNow(p *pipe) ReplyOutcome {
+	if len(p.live.readers) > 0 || len(p.feeds) > 0 {
+		return ReplyDelivered
+	}
+	return ReplyBuffered
+}
+
+// commitReply stores a planned reply and sends it on its way.
+func (s *shard) commitReply(plan *replyPlan) ReplyResult {
+	if plan.result != nil {
+		return *plan.result
+	}
+	r := plan.r
+	p := s.st.pipes.at(plan.slot)
+	result := ReplyResult{Outcome: outcomeNow(p)}
+	if r.Kind == ReplyPayload {
+		result.Sequence = p.last() + 1
+		id := r.ID
+		if !r.More {
+			id = "" // the end remembers it
+		}
+		s.putReply(plan.slot, r.Body, plan.source, plan.attempt, plan.handles, id)
+	}
+	for _, ref := range plan.found {
+		s.putOutside(ref)
+	}
+	by := carrierRef{shard: plan.source.Shard, slot: plan.source.Slot, number: uint64(plan.source.Tag)}
+	switch {
+	case r.Kind == ReplyError:
+		s.end(plan.slot, pipeEnding{reason: EndFailed, body: r.Body, id: r.ID, by: by})
+	case r.Kind == ReplySplice:
+		s.splice(plan.slot, plan.inner, r.ID)
+	case !r.More:
+		s.end(plan.slot, pipeEnding{reason: EndOK, id: r.ID, by: by})
+	}
+	return result
+}
+
+// putReply stores a reply and hands it to whoever reads.
+func (s *shard) putReply(slot uint32, body []byte, source MessageID, attempt uint32, hs []carriedHandle, id string) {
+	p := s.st.pipes.at(slot)
+	f := &s.scratch.replied
+	*f = factpb.Replied{
+		Pipe: slot, Sequence: p.last() + 1, Body: body, Attempt: attempt, Handles: handleFacts(hs), ReplyId: id,
+		SourceShard: uint32(source.Shard), SourceSlot: source.Slot, SourceTag: source.Tag,
+	}
+	s.commit(f)
+	for _, r := range p.live.readers {
+		s.push(r)
+	}
+	if len(p.feeds) > 0 {
+		s.later(work{kind: workFeed, pipe: s.refAt(slot)})
+	}
+}
+
+// hasRoom reports whether a pipe can keep n more bytes, trimming what every reader has passed if that is needed.
+func (s *shard) hasRoom(slot uint32, p *pipe, n uint64) bool {
+	fits := func(replies, bytes uint64) bool {
+		return replies == 0 || replies < uint64(p.capReplies) && bytes+n <= p.capBytes
+	}
+	replies, bytes := uint64(len(p.replies)), p.bytes
+	if fits(replies, bytes) {
+		return true
+	}
+	passed := s.passedByAll(p)
+	first := p.first
+	for first <= passed && !fits(replies, bytes) {
+		bytes -= uint64(len(p.replies[first-p.first].body))
+		replies--
+		first++
+	}
+	if first > p.first {
+		for i := range int(first - p.first) {
+			s.lose(p.replies[i].handles, carrierRef{true, s.st.shard, slot, p.first + uint64(i)}, EndOK)
+		}
+		s.commit(&factpb.RepliesTrimmed{Pipe: slot, First: first})
+	}
+	return fits(replies, bytes)
+}
+
+// passedByAll is the last sequence that every reader has passed; with no reader, none is passed.
+func (s *shard) passedByAll(p *pipe) uint64 {
+	if len(p.live.readers) == 0 && len(p.feeds) == 0 {
+		return 0
+	}
+	passed := p.last()
+	for _, r := range p.live.readers {
+		passed = min(passed, r.start-1+r.passed)
+	}
+	for _, f := range p.feeds {
+		passed = min(passed, f.next-1)
+	}
+	return passed
+}
+
+// retryParked lets the replies that wait for room in a pipe try again, in their order.
+func (s *shard) retryParked(ref pipeRef) {
+	p := s.st.pipe(ref)
+	if p == nil {
+		return
+	}
+	s.grantFeed(ref.slot)
+	if len(p.live.parked) == 0 {
+		return
+	}
+	n := 0
+	for n < len(p.live.parked) {
+		w := p.live.parked[n]
+		if !w.link.closed && !s.tryReply(w.link, w.op, w.op.Request.(*Reply), w.pre, w.until > s.now) {
+			break
+		}
+		n++
+	}
+	p.live.parked = append(p.live.parked[:0], p.live.parked[n:]...)
+	s.timePipe(ref.slot)
+}
+
+func errPipeFull() *Error {
+	return &Error{
+		Code: CodeResourceExhausted, Reason: ReasonPipeFull, Field: "handle", RetryAfter: 100e6,
+		Text: "the pipe is full because its reader is slow; repeat after a while, or open pipes with more capacity",
+	}
+}

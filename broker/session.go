@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+)
+
+// Identity is who a client is. It comes from authentication, never from a request.
+type Identity struct {
+	Tenant     uint32
+	TenantName string
+	Principal  string
+}
+
+// SessionOptions says how a session is attached.
+type SessionOptions struct {
+	// ID is what the client calls the session. With it, outcomes of operations are kept, so that a client that comes back
+	// may repeat what had no answer; and an older stream with the same ID is ended. Empty for plain calls.
+	ID []byte
+}
+
+// A Session is one client stream, or one plain call. Submit, Credit, Detach, Passed and AnsweredBelow are for one goroutine
+// at a time; Ready, Take and TakenOver may be used beside them, by one other; Close by any.
+type Session struct {
+	broker        *Broker
+	identity      Identity
+	key           string // of its outcomes; empty if it cannot come back
+	answeredBelow atomic.Uint64
+	detached      atomic.Bool
+	passedOps     []opAt // ends that have reached the client, not yet told to the shards
+	where         map[uint64]uint16
+
+	// links are the session's sides of the shards, each guarded by that shard's lock.
+	links []*link
+
+	ready chan struct{} // cap 1
+
+	mu        sync.Mutex
+	events    []Event
+	signalled bool
+	takenOver bool
+}
+
+type opAt struct{ op uint64 }
+
+// Attach makes a session.
+func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
+	s := &Session{
+		broker: b, identity: id, links: make([]*link, len(b.runners)), ready: make(chan struct{}, 1),
+	}
+	if len(b.runners) > 1 {
+		s.where = make(map[uint64]uint16)
+	}
+	if len(o.ID) == 0 {
+		return s
+	}
+	key := binary.BigEndian.AppendUint32(nil, id.Tenant)
+	key = append(append(append(key, id.Principal...), 0), o.ID...)
+	s.key = string(key)
+	b.sessionsMu.Lock()
+	older := b.sessions[s.key]
+	b.sessions[s.key] = s
+	b.sessionsMu.Unlock()
+	if older != nil {
+		older.end()
+		older.mu.Lock()
+		older.takenOver = true
+		older.signalLocked()
+		older.mu.Unlock()
+	}
+	return s
+}
+
+// put gives the session events of one shard, in order.
+func (s *Session) put(out []outgoing) {
+	s.mu.Lock()
+	for i := range out {
+		s.events = append(s.events, out[i].event)
+	}
+	s.signalLocked()
+	s.mu.Unlock()
+}
+
+func (s *Session) signalLocked() {
+	if s.signalled {
+		return
+	}
+	s.signalled = true
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Ready receives when events wait, or the session was taken over.
+func (s *Session) Ready() <-chan struct{} { return s.ready }
+
+// Take appends all waiting events to buf and removes them from the session. The events of one operation are in order.
+func (s *Session) Take(buf []Event) []Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signalled = false
+	buf = append(buf, s.events...)
+	clear(s.events)
+	s.events = s.events[:0]
+	return buf
+}
+
+// TakenOver reports that a newer session has the same ID: this one has ended.
+func (s *Session) TakenOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.takenOver
+}
+
+// AnsweredBelow sets the low-water mark: the client will not repeat operations with a smaller number.
+func (s *Session) AnsweredBelow(id uint64) {
+	if id > s.answeredBelow.Load() {
+		s.answeredBelow.Store(id)
+	}
+}
+
+// Passed notes that the End of an operation has reached the client. The shards learn of it with the next Submit or Flush.
+func (s *Session) Passed(op uint64) { s.passedOps = append(s.passedOps, opAt{op}) }
+
+// Flush tells the shards what was noted with Passed.
+func (s *Session) Flush() {
+	if len(s.passedOps) > 0 {
+		s.Submit(nil)
+	}
+}
+
+// Credit lets an operation have more replies, or a consumer more deliveries.
+func (s *Session) Credit(op uint64, items uint32) {
+	s.at(op, func(sh *shard, l *link) { sh.credit(l, op, items) })
+}
+
+// Detach ends an operation's hold on the broker, as a cut would: a reader detaches, a consumer's deliveries return.
+func (s *Session) Detach(op uint64) {
+	s.at(op, func(sh *shard, l *link) { sh.detach(l, op) })
+}
+
+// at calls f on the shard where an operation is.
+func (s *Session) at(op uint64, f func(*shard, *link)) {
+	n := uint16(0)
+	if s.where != nil {
+		n = s.where[op]
+	}
+	s.broker.runners[n].run(func(sh *shard) {
+		if l := s.linkAt(sh); l != nil {
+			f(sh, l)
+		}
+	})
+}
+
+// linkAt returns the session's side of a shard; nil if the session has ended.
+func (s *Session) linkAt(sh *shard) *link {
+	if s.detached.Load() {
+		return nil
+	}
+	l := s.links[sh.st.shard]
+	if l == nil {
+		l = sh.openLink(s)
+		s.links[sh.st.shard] = l
+	}
+	return l
+}
+
+// Close ends the session as a cut does: readers detach and their grace starts, consumers go and what they hold returns.
+func (s *Session) Close() {
+	if s.key != "" {
+		s.broker.sessionsMu.Lock()
+		if s.broker.sessions[s.key] == s {
+			delete(s.broker.sessions, s.key)
+		}
+		s.broker.sessionsMu.Unlock()
+	}
+	s.end()
+}
+
+func (s *Session) end() {
+	if s.detached.Swap(true) {
+		return
+	}
+	for _, r := range s.broker.runners {
+		r.run(func(sh *shard) {
+			if l := s.links[r.number]; l != nil {
+				sh.closeLink(l)
+			}
+		})
+	}
+}

@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"fmt"
+
+	"github.com/replyq/replyq/handles"
+)
+
+// checkLease finds the delivery that a lease token stands for; it is an error if that is not in force.
+func (s *shard) checkLease(principal string, h handles.Handle) (leaseSource, *Error) {
+	slot := h.Slot()
+	if h.Store() != s.st.store || !s.st.messages.has(slot) {
+		return leaseSource{}, errLeaseUnknown()
+	}
+	m := s.st.messages.at(slot)
+	switch {
+	case m.state <= messageReserved || m.nonce != h.Nonce():
+		if s.st.settled.knows(h.Nonce()) {
+			return leaseSource{}, errLeaseStale()
+		}
+		return leaseSource{}, errLeaseUnknown()
+	case m.state != messageLeased || uint16(m.attempt) != h.Attempt():
+		return leaseSource{}, errLeaseStale()
+	case m.principal != principal:
+		return leaseSource{}, &Error{
+			Code: CodePermissionDenied, Reason: ReasonLeaseNotYours, Field: "lease",
+			Text: "the delivery was made to another principal; only that one can settle it",
+		}
+	}
+	return leaseSource{s.st.messageID(slot, m.tag), m.attempt}, nil
+}
+
+func errLeaseStale() *Error {
+	return &Error{
+		Code: CodeFailedPrecondition, Reason: ReasonLeaseStale, Field: "lease",
+		Text: "the lease is no longer in force: it expired, or the delivery was settled; drop the work, the message may be " +
+			"with another consumer",
+	}
+}
+
+func errLeaseUnknown() *Error {
+	return &Error{
+		Code: CodeNotFound, Reason: ReasonLeaseUnknown, Field: "lease",
+		Text: "the server does not know this lease; it may be from before a restart, or was settled long ago",
+	}
+}
+
+// settling is a Settle that has been decided on.
+type settling struct {
+	source   leaseSource
+	replies  []replyPlan
+	messages []enqueuePlan
+}
+
+func (s *shard) settle(l *link, op *Op, r *Settle, pre *prepared) {
+	if o, ok := s.outcome(l, op.ID); ok {
+		s.emit(l, op.ID, true, s.settledAgain(r, o))
+		return
+	}
+	source, err := s.checkLease(l.session.identity.Principal, r.Lease)
+	if err != nil {
+		if e, ok := s.st.settled.find(r.Lease.Nonce(), r.Lease.Attempt(), s.now); ok && e.action == r.Action {
+			s.answerSettle(l, op, pre, &Settled{Already: true, Dead: e.dead})
+			return
+		}
+		s.refuse(l, op.ID, err)
+		return
+	}
+	plan, err := s.planSettle(l, r, pre, source)
+	if err != nil {
+		s.refuse(l, op.ID, err)
+		return
+	}
+	s.commitSettle(l, op, r, pre, plan)
+}
+
+func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource) (settling, *Error) {
+	plan := settling{source: source}
+	tenant := l.session.identity.Tenant
+	for i, reply := range r.Replies {
+		if reply.Handle.Shard() != s.st.shard && reply.Handle.Store() == s.st.store {
+			plan.replies = append(plan.replies, replyPlan{r: reply})
+			continue
+		}
+		p, err := s.planReply(reply, pre, source, fmt.Sprintf("replies[%d].", i), true)
+		if err != nil {
+			return plan, err
+		}
+		plan.replies = append(plan.replies, p)
+	}
+	for i, e := range r.Messages {
+		p, err := s.planEnqueue(tenant, e, pre, fmt.Sprintf("messages[%d].message.", i), true)
+		if err != nil {
+			return plan, err
+		}
+		plan.messages = append(plan.messages, p)
+	}
+	return plan, nil
+}
+
+// commitSettle carries a planned Settle out: replies, messages, and the fate of the delivery, in one step.
+func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan settling) {
+	slot := r.Lease.Slot()
+	settled := &Settled{}
+	waits := &answer{link: l, op: op.ID, body: settled, asReply: pre.asReply()}
+	if r.KeepHandles {
+		s.keepHandles(slot)
+	}
+	var parts []outcome
+	for i := range plan.replies {
+		p := &plan.replies[i]
+		var result ReplyResult
+		// Two replies of one Settle may meet in a pipe: what was planned for the second may be in vain by now.
+		if foreign := p.r.Handle.Shard() != s.st.shard && p.r.Handle.Store() == s.st.store; foreign {
+			s.sendReply(p.r, plan.source, pre, waits, i)
+		} else {
+			if p.result == nil {
+				p.result = s.replyInVain(p.r)
+			}
+			result = s.commitReply(p)
+		}
+		settled.Replies = append(settled.Replies, result)
+		parts = append(parts, outcome{kind: outcomeReplied, reply: result.Outcome, reason: result.EndReason, sequence: result.Sequence})
+	}
+	for i := range plan.messages {
+		p := &plan.messages[i]
+		var receipt Receipt
+		if target := pre.target(i); target != nil && target.shard != s.st.shard {
+			receipt.Message = s.sendMessage(l.session.identity.Tenant, p, target, waits, i)
+		} else {
+			receipt = *s.store(l.session.identity.Tenant, *p, target.asPrepared(), false)
+		}
+		settled.Receipts = append(settled.Receipts, receipt)
+		parts = append(parts, outcome{kind: outcomeEnqueued, slot: receipt.Message.Slot, tag: receipt.Message.Tag})
+	}
+	switch r.Action {
+	case Ack:
+		s.gone(slot, goneBy{fate: EndBroken, action: Ack})
+	case Reject:
+		settled.Dead = true
+		s.gone(slot, goneBy{fate: EndRejected, action: Reject, dead: true, text: r.Reason})
+	case Retry:
+		settled.Dead = s.giveBack(slot, returning{failed: true, delay: r.Delay, action: Retry, text: r.Reason})
+	case Release:
+		s.giveBack(slot, returning{action: Release})
+	}
+	s.remember(l, op.ID, outcome{kind: outcomeSettled, dead: settled.Dead, parts: parts})
+	if waits.remaining == 0 {
+		s.answerSettle(l, op, pre, settled)
+	}
+}
+
+// answerSettle answers a Settle, or the Reply that was carried out as one.
+func (s *shard) answerSettle(l *link, op *Op, pre *prepared, settled *Settled) {
+	var body any = settled
+	if pre.asReply() {
+		if len(settled.Replies) == 0 { // acked before: the reply was carried out with it
+			settled.Replies = []ReplyResult{{Outcome: ReplyEnded, EndReason: EndOK}}
+		}
+		body = &settled.Replies[0]
+	}
+	s.emit(l, op.ID, true, body)
+}
+
+// settledAgain is the first answer to a Settle that is repeated.
+func (s *shard) settledAgain(r *Settle, o outcome) *Settled {
+	settled := &Settled{Dead: o.dead}
+	for i, part := range o.parts {
+		if i < len(r.Replies) {
+			settled.Replies = append(settled.Replies, ReplyResult{part.reply, part.reason, part.sequence})
+			continue
+		}
+		settled.Receipts = append(settled.Receipts, Receipt{Message: s.st.messageID(part.slot, part.tag), Duplicate: true})
+	}
+	return settled
+}
+
+// keepHandles notes that the consumer keeps copies of what came with its delivery.
+func (s *shard) keepHandles(slot uint32) {
+	m := s.st.messages.at(slot)
+	if !m.replyTo.isZero() && !m.replyToEnded {
+		s.putOutside(m.replyTo)
+	}
+	s.gaveOut(m.handles)
+}
+
+func (s *shard) extendLeases(l *link, op *Op, r *ExtendLeases) {
+	out := &Extended{}
+	for _, h := range r.Leases {
+		out.Leases = append(out.Leases, s.extendLease(l, h, r))
+	}
+	s.emit(l, op.ID, true, out)
+}

@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"github.com/replyq/replyq/broker/factpb"
+	"github.com/replyq/replyq/handles"
+)
+
+// A shard is a set of queues and the pipes opened with them: a state machine without clock, randomness, goroutines or
+// I/O. It is called with the time and an operation, decides by reading, makes its decision true by committing facts, and
+// leaves events for clients in out. One caller at a time.
+type shard struct {
+	st    *state
+	wheel *wheel
+	now   Time
+	// draw gives 64 random bits; they come from outside so that a history can be repeated.
+	draw func() uint64
+
+	// out gathers events until the shell hands them over, in this order.
+	out []outgoing
+	// sends gathers what other shards shall do, until the shell carries it over; the outbox keeps it as well.
+	sends []*factpb.Sent
+	// work is what follows from facts just committed: it is done before the call returns.
+	work []work
+
+	// journalled says that facts are wanted in encoded form.
+	journalled bool
+	facts      []byte // a factpb.Batch
+
+	noAutoCreate bool
+	draining     bool
+	endedUpTo    uint32 // pipes in slots up to it were ended because the server stops
+
+	consumers map[consumerKey]*consumer
+	waiting   slab[waiting]
+	retired   retiredPipes
+	// answers are operations whose events wait for other shards, by outbox target and number.
+	answers map[sentKey]answerPart
+
+	scratch scratch
+}
+
+// outgoing is an event on its way to a session.
+type outgoing struct {
+	session *Session
+	event   Event
+}
+
+type consumerKey struct {
+	tenant uint32
+	id     string
+}
+
+// scratch holds one of each frequent fact, so that committing it allocates nothing.
+type scratch struct {
+	enqueued  factpb.Enqueued
+	opened    factpb.PipeOpened
+	leased    factpb.Leased
+	gone      factpb.Gone
+	replied   factpb.Replied
+	ended     factpb.PipeEnded
+	read      factpb.PipeRead
+	forgotten factpb.PipeForgotten
+	outcome   factpb.Outcome
+	opRef     factpb.OpRef
+}
+
+func newShard(number uint16, store uint32, now Time, draw func() uint64) *shard {
+	s := &shard{
+		st: newState(number, store), now: now, draw: draw,
+		consumers: make(map[consumerKey]*consumer),
+		answers:   make(map[sentKey]answerPart),
+	}
+	s.wheel = newWheel(now, s.timer)
+	return s
+}
+
+func (s *shard) timer(ref timerRef) *timer {
+	switch ref.kind {
+	case timerMessage:
+		return &s.st.messages.at(ref.slot).live.timer
+	case timerPipe:
+		return &s.st.pipes.at(ref.slot).live.timer
+	case timerConsumer:
+		return &s.waiting.at(ref.slot).timer
+	default:
+		return &s.st.sessions[ref.slot].live.timer
+	}
+}
+
+// advance moves the shard's time and does what is due. Time never goes back.
+func (s *shard) advance(now Time) {
+	s.now = max(s.now, now)
+	s.wheel.expire(s.now, s.fire)
+	s.finish()
+}
+
+func (s *shard) fire(ref timerRef) {
+	switch ref.kind {
+	case timerMessage:
+		s.fireMessage(ref.slot)
+	case timerPipe:
+		s.firePipe(ref.slot)
+	case timerSession:
+		s.fireSession(ref.slot)
+	case timerConsumer:
+		s.fireConsumer(ref.slot)
+	}
+	s.finish()
+}
+
+// commit makes a fact true.
+func (s *shard) commit(f fact) {
+	s.st.apply(f)
+	if s.journalled {
+		s.facts = appendFact(s.facts, f)
+	}
+}
+
+// emit leaves an event for a client.
+func (s *shard) emit(l *link, op uint64, done bool, body any) {
+	s.out = append(s.out, outgoing{l.session, Event{Op: op, Done: done, Body: body}})
+}
+
+// refuse answers an operation with an error; it has changed nothing.
+func (s *shard) refuse(l *link, op uint64, err *Error) { s.emit(l, op, true, err) }
+
+// do carries out one operation. pre holds what was prepared on other shards; nil if nothing was.
+func (s *shard) do(l *link, op *Op, pre *prepared) {
+	switch r := op.Request.(type) {
+	case *Enqueue:
+		s.enqueue(l, op, r, pre)
+	case *Reply:
+		s.reply(l, op, r, pre)
+	case *Settle:
+		s.settle(l, op, r, pre)
+	case *Consume:
+		s.consume(l, op, r)
+	case *Receive:
+		s.receive(l, op, r)
+	case *ExtendLeases:
+		s.extendLeases(l, op, r)
+	case *StopConsuming:
+		s.stopConsuming(l, op, r)
+	case *OpenPipe:
+		s.openPipe(l, op, r)
+	case *Cancel:
+		s.cancel(l, op, r)
+	case *Describe:
+		s.describe(l, op, r)
+	case *CreateQueue:
+		s.createQueue(l, op, r)
+	case *ListQueues:
+		s.listQueues(l, op, r)
+	}
+	s.finish()
+}
+
+// work is something that follows from a committed fact.
+type work struct {
+	kind    workKind
+	pipe    pipeRef
+	carrier carrierRef
+	reason  EndReason
+	replied bool
+	replyTo bool
+	other   pipeRef
+	queue   *queue
+	sent    *factpb.Sent
+}
+
+type workKind uint8
+
+const (
+	workCarrierLost workKind = iota + 1 // a pipe lost a carrier
+	workWaiterEnded                     // the pipe of a message's reply_to ended
+	workDispatch                        // a queue may have something for a consumer
+	workFeed                            // a pipe may have something for the pipes it feeds
+	workParked                          // a pipe may have room for a parked reply
+	workSent                            // something that would go to another shard stays in this one
+)
+
+// finish does all the work that has come up. What comes up goes behind, so that chains of consequences need no stack.
+func (s *shard) finish() {
+	for i := 0; i < len(s.work); i++ {
+		w := s.work[i]
+		switch w.kind {
+		case workCarrierLost:
+			s.carrierLost(w)
+		case workWaiterEnded:
+			s.waiterEnded(w.carrier, w.reason)
+		case workDispatch:
+			s.dispatch(w.queue)
+		case workFeed:
+			s.feedOthers(w.pipe)
+		case workParked:
+			s.retryParked(w.pipe)
+		case workSent:
+			s.receiveSent(w.sent)
+		}
+	}
+	clear(s.work)
+	s.work = s.work[:0]
+}
+
+func (s *shard) later(w work) { s.work = append(s.work, w) }
+
+// claims describes a handle of one of this shard's pipes, to be minted by the server.
+func (s *shard) claims(kind handles.Kind, slot uint32, p *pipe) handles.Claims {
+	return handles.Claims{
+		Kind: kind, Tenant: p.tenant, Shard: s.st.shard, Store: s.st.store, Slot: slot, Nonce: p.nonce,
+		Expires: int64((p.deadline + handleSlack) / 1e9),
+	}
+}
+
+// handleSlack is how long a handle outlives its pipe's deadline.
+const handleSlack = Time(120e9)
+
+// resolved is what is known of a handle's pipe.
+type resolved struct {
+	ref      pipeRef
+	unknown  bool // forgotten, or never existed
+	ended    bool
+	deadline Time
+}
+
+// resolve looks a handle up: here, or in what was prepared on other shards.
+func (s *shard) resolve(h handles.Handle, pre *prepared) resolved {
+	ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
+	if h.Store() != s.st.store {
+		return resolved{ref: ref, ended: true}
+	}
+	if ref.shard == s.st.shard {
+		return s.look(ref)
+	}
+	if pre != nil {
+		if r, ok := pre.holds[h]; ok {
+			return r
+		}
+	}
+	return resolved{ref: ref, unknown: true}
+}
+
+func (s *shard) look(ref pipeRef) resolved {
+	p := s.st.pipe(ref)
+	if p == nil {
+		return resolved{ref: ref, unknown: true}
+	}
+	return resolved{ref: ref, ended: p.state != pipeOpen && p.state != pipeSpliced, deadline: p.deadline}
+}
+
+func errHandleUnknown(field string) *Error {
+	return &Error{
+		Code: CodeNotFound, Reason: ReasonHandleUnknown, Field: field,
+		Text: "the server does not know this handle; its pipe may have been forgotten. Open a new pipe",
+	}
+}

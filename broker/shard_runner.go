@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/replyq/replyq/broker/factpb"
+)
+
+// A runner runs one shard: one caller at a time, with the time of the clock, a timer for what is due, and the hand-over
+// of events.
+//
+// Lock order: runner.mu, then Session.mu. No two runners' locks are held together.
+type runner struct {
+	broker *Broker
+	number uint16
+	keeper *keeper // nil without a journal
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	shard  *shard
+	timer  *time.Timer // nil until start
+	armed  Time        // when it fires; 0: not set
+	closed bool
+	// sends waits to be carried to other shards; all of it is kept.
+	sends []*factpb.Sent
+}
+
+// A bundle is what a shard wants to be known outside, once the facts before it are kept.
+type bundle struct {
+	out   []outgoing
+	sends []*factpb.Sent
+	done  []chan struct{} // closed when the bundle is released
+}
+
+func (r *runner) start() {
+	r.mu.Lock()
+	r.timer = time.AfterFunc(time.Hour, r.tick)
+	r.mu.Unlock()
+	if r.keeper != nil {
+		r.keeper.start()
+	}
+	r.run(func(*shard) {})
+}
+
+func (r *runner) tick() { r.run(func(*shard) {}) }
+
+// run calls f with the shard, at the time of the clock.
+func (r *runner) run(f func(*shard)) {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.shard.advance(TimeOf(r.broker.now()))
+	f(r.shard)
+	r.shard.finish()
+	carry := r.afterLocked(nil)
+	r.mu.Unlock()
+	if carry {
+		r.broker.carry(r)
+	}
+}
+
+// runKept does so, and returns when the facts of f are kept.
+func (r *runner) runKept(f func(*shard)) {
+	if r.keeper == nil {
+		r.run(f)
+		return
+	}
+	kept := make(chan struct{})
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.shard.advance(TimeOf(r.broker.now()))
+	f(r.shard)
+	r.shard.finish()
+	carry := r.afterLocked(kept)
+	r.mu.Unlock()
+	if carry {
+		r.broker.carry(r)
+	}
+	<-kept
+}
+
+// afterLocked hands over what the shard left, at once or when it is kept, and sets the timer. It reports whether there
+// is something to carry to other shards.
+func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
+	s := r.shard
+	if r.keeper == nil {
+		handOver(s.out)
+		clear(s.out)
+		s.out = s.out[:0]
+		carry = len(s.sends) > 0
+		if carry {
+			r.sends = append(r.sends, s.sends...)
+			s.sends = nil
+		}
+	} else {
+		carry = r.keeper.putLocked(s, kept)
+	}
+	if next := s.wheel.next(); next != 0 && r.timer != nil && (r.armed == 0 || next < r.armed || r.armed <= s.now) {
+		r.armed = next
+		r.timer.Reset(max(0, time.Duration(next-s.now)))
+	}
+	return carry
+}
+
+// handOver gives events to their sessions, in order. It is called under the lock of the runner that they come from, so
+// that the events of one shard keep their order.
+func handOver(out []outgoing) {
+	for i := 0; i < len(out); {
+		session := out[i].session
+		n := i + 1
+		for n < len(out) && out[n].session == session {
+			n++
+		}
+		session.put(out[i:n])
+		i = n
+	}
+}
+
+func (r *runner) close() error {
+	r.mu.Lock()
+	r.closed = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.mu.Unlock()
+	if r.keeper != nil {
+		return r.keeper.close()
+	}
+	return nil
+}
+
+// carry takes what shards have for each other to where it belongs, in the order in which each sent it. One goroutine
+// does it at a time: who comes meanwhile leaves its work to that one.
+func (b *Broker) carry(r *runner) {
+	b.carryMu.Lock()
+	b.toCarry = append(b.toCarry, r)
+	if b.carrying {
+		b.carryMu.Unlock()
+		return
+	}
+	b.carrying = true
+	for len(b.toCarry) > 0 {
+		next := b.toCarry[0]
+		b.toCarry = b.toCarry[1:]
+		b.carryMu.Unlock()
+		b.carryFrom(next)
+		b.carryMu.Lock()
+	}
+	b.carrying = false
+	b.carryMu.Unlock()
+}
+
+func (b *Broker) carryFrom(r *runner) {
+	r.mu.Lock()
+	sends := r.sends
+	r.sends = nil
+	r.mu.Unlock()
+	for _, e := range sends {
+		if int(e.Target) >= len(b.runners) {
+			continue
+		}
+		var result sentResult
+		b.runners[e.Target].runKept(func(s *shard) { result = s.receiveFrom(r.number, e) })
+		r.run(func(s *shard) { s.received(uint16(e.Target), e.Number, result) })
+	}
+}

@@ -1,0 +1,315 @@
+package broker
+
+import "github.com/replyq/replyq/broker/factpb"
+
+// state is what a shard's facts add up to: applying the same facts in the same order gives the same state. Only apply
+// changes it, live and in replay. What is not in here is volatile: readers, consumers, credit, timers, statistics.
+type state struct {
+	shard uint16
+	store uint32
+
+	queues   []*queue // by number; 0 is unused
+	byName   map[queueKey]*queue
+	messages slab[message]
+	pipes    slab[pipe]
+
+	sessions     []*outcomes // by number; 0 is unused; nil where forgotten
+	sessionByKey map[string]uint32
+
+	outbox map[uint16]*outbox
+	inbox  map[uint16]uint64 // highest number applied, by source shard
+
+	settled settledLeases
+	order   uint64 // the highest place given to a message
+}
+
+type queueKey struct {
+	tenant uint32
+	name   string
+}
+
+// A queue is a named place where messages wait.
+type queue struct {
+	number  uint32
+	tenant  uint32
+	name    string
+	created Time
+	dead    []uint32 // slots of dead messages, oldest first
+
+	live liveQueue
+}
+
+// maxDead is how many dead messages a queue keeps.
+const maxDead = 1000
+
+// defaultMaxFailures is how many attempts may fail before a message becomes a dead message.
+const defaultMaxFailures = 20
+
+// A pipeRef names a pipe in any shard. The zero pipeRef names none: no nonce is 0.
+type pipeRef struct {
+	shard uint16
+	slot  uint32
+	nonce uint64
+}
+
+func (r pipeRef) isZero() bool { return r.nonce == 0 }
+
+// A carriedHandle is a handle that a message or a reply carries.
+type carriedHandle struct {
+	name    string
+	pipe    pipeRef
+	receive bool
+	ended   bool // its pipe had ended when it arrived
+	// untracked says that another copy of the handle is the carrier.
+	untracked bool
+}
+
+func (h *carriedHandle) tracked() bool { return !h.ended && !h.untracked }
+
+type messageState uint8
+
+const (
+	messageFree messageState = iota
+	messageReserved
+	messageReady
+	messageDelayed
+	messageLeased
+	messageDead
+)
+
+// A message waits, is in flight, or is dead.
+type message struct {
+	state        messageState
+	ownReplyTo   bool // the reply_to was made by the broker and is not in body
+	replyToEnded bool // its pipe had ended when the message arrived: it is not tracked
+	tag          uint32
+	queue        uint32
+	attempt      uint32
+	failures     uint32
+	nonce        uint64 // of its leases
+	order        uint64
+	body         []byte
+	replyTo      pipeRef
+	handles      []carriedHandle
+	enqueued     Time
+	deadline     Time // withdrawn then, unless in flight; 0: never
+	until        Time // leased: end of the lease; delayed: end of the delay
+	leasedAt     Time
+	principal    string // of the consumer that has, or had, the lease
+	deadText     string
+
+	live liveMessage
+}
+
+type pipeState uint8
+
+const (
+	pipeFree pipeState = iota
+	pipeOpen
+	pipeSpliced // goes on with another pipe's replies
+	pipeEnded
+)
+
+// A pipe is an ordered sequence of replies that ends once.
+type pipe struct {
+	state    pipeState
+	byCall   bool // opened by Call: can be abandoned
+	outside  bool // a copy of the send handle is out of custody
+	keep     bool // stays open although its caller has gone
+	bare     bool // has had a reply from nobody known: an ack then ends it OK
+	read     bool // after its end: was read to the end
+	reason   EndReason
+	tenant   uint32
+	nonce    uint64
+	deadline Time
+	grace    Time // durations
+	retain   Time
+	readAt   Time
+
+	capReplies uint32
+	capBytes   uint64
+	first      uint64 // sequence of replies[0], or of the next reply
+	replies    []reply
+	bytes      uint64
+	endBody    []byte
+	endText    string
+
+	carriers []carrier
+	inner    pipeRef // spliced: the pipe that it goes on with
+	feeds    []feed  // the pipes that go on with this one
+	known    []byID  // outcomes of replies with an id
+	endID    string  // id of the reply that ended it
+
+	live livePipe
+}
+
+func (p *pipe) last() uint64 { return p.first + uint64(len(p.replies)) - 1 }
+
+// A reply is one item of a pipe.
+type reply struct {
+	body    []byte
+	source  MessageID
+	attempt uint32
+	handles []carriedHandle
+}
+
+// A carrier is a queued or leased message, or a buffered reply, in which a handle of a pipe travels.
+type carrier struct {
+	carrierRef
+	receive bool   // the receive handle; else the send handle
+	replyTo bool   // as the message's reply_to
+	replied uint32 // the attempt of that message that has replied through the pipe
+}
+
+// A carrierRef names a carrier in any shard.
+type carrierRef struct {
+	reply  bool // a reply; else a message
+	shard  uint16
+	slot   uint32
+	number uint64 // tag of the message, sequence of the reply
+}
+
+// A feed is a pipe that goes on with another one's replies.
+type feed struct {
+	outer  pipeRef
+	next   uint64 // sequence of the next reply to pass on
+	credit uint32
+}
+
+// byID is the outcome of a reply that had an id.
+type byID struct {
+	id       string
+	sequence uint64
+}
+
+// maxKnownReplies is how many reply ids a pipe remembers.
+const maxKnownReplies = 256
+
+// outcomes are what a session's operations led to, from its low-water mark on, by rising operation number.
+type outcomes struct {
+	key     string
+	below   uint64
+	entries []outcome
+
+	live liveOutcomes
+}
+
+type outcomeKind uint8
+
+const (
+	outcomeEnqueued outcomeKind = iota + 1
+	outcomeReplied
+	outcomeSettled
+	outcomePipeOpened
+	outcomeCancelled
+)
+
+// An outcome is how one operation was answered.
+type outcome struct {
+	op       uint64
+	kind     outcomeKind
+	reply    ReplyOutcome
+	reason   EndReason
+	slot     uint32 // of the message
+	tag      uint32
+	pipeSlot uint32
+	nonce    uint64 // of the pipe
+	sequence uint64
+	deadline Time
+	dead     bool
+	parts    []outcome
+}
+
+// An outbox is what a shard has sent to another one that has not confirmed it.
+type outbox struct {
+	last    uint64 // highest number given
+	entries []*factpb.Sent
+}
+
+func newState(shard uint16, store uint32) *state {
+	return &state{
+		shard: shard, store: store,
+		queues:       make([]*queue, 1),
+		byName:       make(map[queueKey]*queue),
+		sessions:     make([]*outcomes, 1),
+		sessionByKey: make(map[string]uint32),
+		outbox:       make(map[uint16]*outbox),
+		inbox:        make(map[uint16]uint64),
+	}
+}
+
+// pipe finds a pipe of this shard; nil if it is forgotten.
+func (st *state) pipe(ref pipeRef) *pipe {
+	if ref.shard != st.shard || !st.pipes.has(ref.slot) {
+		return nil
+	}
+	if p := st.pipes.at(ref.slot); p.state != pipeFree && p.nonce == ref.nonce {
+		return p
+	}
+	return nil
+}
+
+// carrying finds the message that a carrier of this shard is; nil if it is gone.
+func (st *state) carrying(ref carrierRef) *message {
+	if ref.reply || ref.shard != st.shard || !st.messages.has(ref.slot) {
+		return nil
+	}
+	if m := st.messages.at(ref.slot); m.state > messageReserved && uint64(m.tag) == ref.number {
+		return m
+	}
+	return nil
+}
+
+func (st *state) messageID(slot, tag uint32) MessageID {
+	return MessageID{Store: st.store, Shard: st.shard, Slot: slot, Tag: tag}
+}
+
+// settledLeases remembers the leases that were settled last, so that settling twice can be told from a wrong lease.
+type settledLeases struct {
+	entries []settledLease // oldest first, from start on
+	start   int
+}
+
+type settledLease struct {
+	nonce   uint64
+	attempt uint16
+	action  SettleAction
+	dead    bool
+	at      Time
+}
+
+const (
+	settledMost = 1 << 16
+	settledKept = Time(60e9)
+)
+
+func (l *settledLeases) add(e settledLease) {
+	l.entries = append(l.entries, e)
+	for l.entries[l.start].at+settledKept <= e.at || len(l.entries)-l.start > settledMost {
+		l.start++
+	}
+	if l.start > len(l.entries)/2 {
+		l.entries = l.entries[:copy(l.entries, l.entries[l.start:])]
+		l.start = 0
+	}
+}
+
+// find looks for the last settling of a message's lease. It is slow, and only asked when a lease is not in force.
+func (l *settledLeases) find(nonce uint64, attempt uint16, now Time) (e settledLease, known bool) {
+	for _, e := range l.entries[l.start:] {
+		if e.nonce == nonce && e.attempt == attempt && e.at+settledKept > now {
+			return e, true
+		}
+	}
+	return settledLease{}, false
+}
+
+// knows reports whether any lease of the message was settled a short time ago.
+func (l *settledLeases) knows(nonce uint64) bool {
+	for _, e := range l.entries[l.start:] {
+		if e.nonce == nonce {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,421 @@
+package broker
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/replyq/replyq/handles"
+)
+
+// Submit carries out operations in order. It does not wait for other clients; with a journal and several shards it may
+// wait until what one shard prepared is kept.
+func (s *Session) Submit(ops []Op) {
+	if len(s.broker.runners) == 1 {
+		s.submitTo(s.broker.runners[0], ops, nil)
+		return
+	}
+	s.passedEverywhere()
+	for i := 0; i < len(ops); {
+		home, alone := s.route(&ops[i])
+		n := i + 1
+		if !alone {
+			s.submitAcross(home, &ops[i])
+			i = n
+			continue
+		}
+		for n < len(ops) {
+			if next, alone := s.route(&ops[n]); next != home || !alone {
+				break
+			}
+			n++
+		}
+		for k := i; k < n; k++ {
+			s.where[ops[k].ID] = home
+		}
+		s.submitTo(s.broker.runners[home], ops[i:n], nil)
+		i = n
+	}
+}
+
+// submitTo carries out operations that concern one shard, in one go.
+func (s *Session) submitTo(r *runner, ops []Op, pre *prepared) {
+	r.run(func(sh *shard) {
+		l := s.linkAt(sh)
+		if l == nil {
+			return
+		}
+		if s.where == nil {
+			for _, p := range s.passedOps {
+				sh.passed(l, p.op)
+			}
+			s.passedOps = s.passedOps[:0]
+		}
+		for i := range ops {
+			sh.do(l, &ops[i], pre)
+		}
+	})
+}
+
+func (s *Session) passedEverywhere() {
+	for _, p := range s.passedOps {
+		s.at(p.op, func(sh *shard, l *link) { sh.passed(l, p.op) })
+		delete(s.where, p.op)
+	}
+	s.passedOps = s.passedOps[:0]
+}
+
+// route tells which shard an operation belongs to, and whether it concerns that one alone.
+func (s *Session) route(op *Op) (home uint16, alone bool) {
+	b := s.broker
+	tenant := s.identity.Tenant
+	switch r := op.Request.(type) {
+	case *Enqueue:
+		home = b.shardOf(tenant, r.Queue)
+		return home, !s.foreign(home, r.ReplyTo) && !s.foreignCargo(home, &r.Cargo)
+	case *Reply:
+		home = s.homeOf(r.Handle)
+		return home, !s.foreign(home, r.Lease) && !s.foreign(home, r.Splice) && !s.foreignCargo(home, &r.Cargo)
+	case *Settle:
+		home = s.homeOf(r.Lease)
+		for _, reply := range r.Replies {
+			if s.foreign(home, reply.Handle) || s.foreign(home, reply.Splice) || s.foreignCargo(home, &reply.Cargo) {
+				return home, false
+			}
+		}
+		for _, e := range r.Messages {
+			if b.shardOf(tenant, e.Queue) != home || s.foreign(home, e.ReplyTo) || s.foreignCargo(home, &e.Cargo) {
+				return home, false
+			}
+		}
+		return home, true
+	case *Receive:
+		return s.homeOf(r.Handle), true
+	case *Cancel:
+		return s.homeOf(r.Handle), true
+	case *Describe:
+		return s.homeOf(r.Handle), true
+	case *OpenPipe:
+		if r.Queue == "" {
+			return b.anyShard(), true
+		}
+		return b.shardOf(tenant, r.Queue), true
+	case *CreateQueue:
+		return b.shardOf(tenant, r.Queue), true
+	case *Consume:
+		home = b.shardOf(tenant, r.Queues[0])
+		for _, q := range r.Queues[1:] {
+			if b.shardOf(tenant, q) != home {
+				return home, false
+			}
+		}
+		return home, true
+	default: // ExtendLeases, StopConsuming, ListQueues: to be asked of each shard
+		return 0, false
+	}
+}
+
+// homeOf is the shard that a handle names; for handles of another store any shard says the same.
+func (s *Session) homeOf(h handles.Handle) uint16 {
+	if h.Store() != s.broker.store || int(h.Shard()) >= len(s.broker.runners) {
+		return 0
+	}
+	return h.Shard()
+}
+
+// foreign reports whether a handle's pipe or lease lives in a shard other than home.
+func (s *Session) foreign(home uint16, h handles.Handle) bool {
+	return !h.IsZero() && h.Store() == s.broker.store && int(h.Shard()) < len(s.broker.runners) && h.Shard() != home
+}
+
+func (s *Session) foreignCargo(home uint16, c *Cargo) bool {
+	for i := range c.Handles {
+		if s.foreign(home, c.Handles[i].Handle) {
+			return true
+		}
+	}
+	for _, h := range c.Found {
+		if s.foreign(home, h) {
+			return true
+		}
+	}
+	return false
+}
+
+// submitAcross carries out an operation that concerns several shards. What it needs elsewhere is prepared and kept
+// first: carriers are added before the message or reply that carries the handle is stored.
+func (s *Session) submitAcross(home uint16, op *Op) {
+	s.where[op.ID] = home
+	switch r := op.Request.(type) {
+	case *Enqueue:
+		s.enqueueAcross(home, op, r)
+	case *Reply:
+		s.replyAcross(home, op, r)
+	case *Settle:
+		s.settleAcross(home, op, r, false)
+	case *ExtendLeases:
+		s.extendAcross(op, r)
+	case *StopConsuming:
+		s.stopAcross(op, r)
+	case *ListQueues:
+		s.listAcross(op, r)
+	case *Consume:
+		s.refuseAt(home, op, &Error{
+			Code: CodeUnimplemented, Reason: ReasonNotImplemented, Field: "queues",
+			Text: "these queues are in different shards; consume each with a stream of its own, or name them alike up to a dot",
+		})
+	}
+}
+
+func (s *Session) refuseAt(home uint16, op *Op, err *Error) {
+	s.broker.runners[home].run(func(sh *shard) {
+		if l := s.linkAt(sh); l != nil {
+			sh.refuse(l, op.ID, err)
+		}
+	})
+}
+
+// crossing gathers what an operation holds elsewhere, so that it can be taken back.
+type crossing struct {
+	session *Session
+	home    uint16
+	pre     *prepared
+	held    []heldCarrier
+}
+
+type heldCarrier struct {
+	pipe    pipeRef
+	carrier carrier
+}
+
+func (s *Session) cross(home uint16) *crossing {
+	return &crossing{session: s, home: home, pre: &prepared{holds: make(map[handles.Handle]resolved)}}
+}
+
+// hold adds a carrier to a handle's pipe, if that is in another shard than stored, where the carrier will be.
+func (x *crossing) hold(stored uint16, h handles.Handle, c carrier) {
+	if !x.session.foreign(stored, h) {
+		return
+	}
+	ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
+	var r resolved
+	x.session.broker.runners[ref.shard].runKept(func(sh *shard) { r = sh.hold(ref, c) })
+	x.pre.holds[h] = r
+	if !r.unknown && !r.ended {
+		x.held = append(x.held, heldCarrier{ref, c})
+	}
+}
+
+// look finds out about a handle's pipe without holding it.
+func (x *crossing) look(h handles.Handle) {
+	if x.session.foreign(x.home, h) {
+		ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
+		x.session.broker.runners[ref.shard].runKept(func(sh *shard) { x.pre.holds[h] = sh.look(ref) })
+	}
+}
+
+// holdMessage holds what a message carries that will be stored under ref.
+func (x *crossing) holdMessage(e *Enqueue, ref carrierRef) {
+	x.hold(ref.shard, e.ReplyTo, carrier{carrierRef: ref, replyTo: true})
+	for i := range e.Cargo.Handles {
+		h := e.Cargo.Handles[i].Handle
+		x.hold(ref.shard, h, carrier{carrierRef: ref, receive: h.Kind() == handles.Receive})
+	}
+}
+
+// release takes everything back.
+func (x *crossing) release() {
+	for _, h := range x.held {
+		x.session.broker.runners[h.pipe.shard].run(func(sh *shard) { sh.unhold(h.pipe, h.carrier) })
+	}
+}
+
+// do carries the operation out at home, and takes back what was held if it was refused.
+func (x *crossing) do(op *Op) {
+	s := x.session
+	refused := false
+	s.broker.runners[x.home].run(func(sh *shard) {
+		l := s.linkAt(sh)
+		if l == nil {
+			refused = true
+			return
+		}
+		before := len(sh.out)
+		sh.do(l, op, x.pre)
+		for _, o := range sh.out[before:] {
+			if _, isErr := o.event.Body.(*Error); isErr && o.session == s && o.event.Op == op.ID {
+				refused = true
+			}
+		}
+	})
+	if refused {
+		x.release()
+	}
+}
+
+// reserve takes a slot for a message in a shard.
+func (s *Session) reserve(shardNumber uint16) target {
+	t := target{shard: shardNumber}
+	s.broker.runners[shardNumber].run(func(sh *shard) {
+		t.slot, t.tag = sh.reserveMessage()
+		sh.st.messages.at(t.slot).state = messageReserved
+	})
+	return t
+}
+
+// unreserve gives a slot back that was not used.
+func (s *Session) unreserve(t target) {
+	s.broker.runners[t.shard].run(func(sh *shard) {
+		if m := sh.st.messages.at(t.slot); m.state == messageReserved {
+			m.state = messageFree
+			sh.st.messages.give(t.slot)
+		}
+	})
+}
+
+func (t target) ref() carrierRef {
+	return carrierRef{shard: t.shard, slot: t.slot, number: uint64(t.tag)}
+}
+
+func (s *Session) enqueueAcross(home uint16, op *Op, e *Enqueue) {
+	x := s.cross(home)
+	t := s.reserve(home)
+	x.pre.slot, x.pre.tag = t.slot, t.tag
+	x.holdMessage(e, t.ref())
+	x.do(op)
+	s.unreserve(t)
+}
+
+func (s *Session) replyAcross(home uint16, op *Op, r *Reply) {
+	if r.Ack && s.foreign(home, r.Lease) {
+		// The ack decides: it is a Settle of the lease's shard, which sends the reply on.
+		lone := *r
+		lone.Ack, lone.Lease = false, handles.Handle{}
+		settle := *op
+		settle.Request = &Settle{Lease: r.Lease, Action: Ack, Replies: []*Reply{&lone}}
+		s.where[op.ID] = r.Lease.Shard()
+		s.settleAcross(r.Lease.Shard(), &settle, settle.Request.(*Settle), true)
+		return
+	}
+	x := s.cross(home)
+	if s.foreign(home, r.Lease) {
+		var err *Error
+		s.broker.runners[r.Lease.Shard()].runKept(func(sh *shard) {
+			x.pre.source, err = sh.checkLease(s.identity.Principal, r.Lease)
+		})
+		if err != nil {
+			s.refuseAt(home, op, err)
+			return
+		}
+	}
+	x.look(r.Splice)
+	for i := range r.Cargo.Handles {
+		// The reply's sequence is not known yet, so it cannot be named as the carrier: the handles count as given out.
+		x.lookOut(r.Cargo.Handles[i].Handle)
+	}
+	x.do(op)
+}
+
+// lookOut finds out about a handle's pipe and, since its copy in a reply is not tracked across shards, notes that it is
+// out of custody.
+func (x *crossing) lookOut(h handles.Handle) {
+	if !x.session.foreign(x.home, h) {
+		return
+	}
+	ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
+	x.session.broker.runners[ref.shard].runKept(func(sh *shard) {
+		x.pre.holds[h] = sh.look(ref)
+		if h.Kind() == handles.Send {
+			sh.putOutside(ref)
+		}
+	})
+}
+
+func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
+	x := s.cross(home)
+	x.pre.reply = asReply
+	for _, reply := range r.Replies {
+		x.look(reply.Splice)
+		for i := range reply.Cargo.Handles {
+			x.lookOut(reply.Cargo.Handles[i].Handle)
+		}
+	}
+	for _, e := range r.Messages {
+		t := s.reserve(s.broker.shardOf(s.identity.Tenant, e.Queue))
+		x.pre.targets = append(x.pre.targets, t)
+		x.look(e.ReplyTo)
+		x.holdMessage(e, t.ref())
+	}
+	x.do(op)
+	for _, t := range x.pre.targets {
+		if t.shard == home {
+			s.unreserve(t)
+		}
+	}
+}
+
+// extendAcross extends each lease in its shard.
+func (s *Session) extendAcross(op *Op, r *ExtendLeases) {
+	out := &Extended{Leases: make([]ExtendedLease, len(r.Leases))}
+	for i, h := range r.Leases {
+		s.broker.runners[s.homeOf(h)].runKept(func(sh *shard) {
+			if l := s.linkAt(sh); l != nil {
+				out.Leases[i] = sh.extendLease(l, h, r)
+			}
+		})
+	}
+	s.answer(op, out)
+}
+
+func (s *Session) answer(op *Op, body any) {
+	s.broker.runners[0].run(func(sh *shard) {
+		if l := s.linkAt(sh); l != nil {
+			sh.emit(l, op.ID, true, body)
+		}
+	})
+}
+
+// stopAcross looks for the consumer in each shard.
+func (s *Session) stopAcross(op *Op, r *StopConsuming) {
+	for _, runner := range s.broker.runners {
+		found := false
+		runner.run(func(sh *shard) {
+			l := s.linkAt(sh)
+			if c := sh.consumers[consumerKey{s.identity.Tenant, r.ConsumerID}]; c != nil && l != nil {
+				found = true
+				sh.stopConsuming(l, op, r)
+			}
+		})
+		if found {
+			return
+		}
+	}
+	s.refuseAt(0, op, errConsumerUnknown())
+}
+
+// listAcross merges the shards' lists.
+func (s *Session) listAcross(op *Op, r *ListQueues) {
+	all := &QueueList{}
+	for _, runner := range s.broker.runners {
+		runner.run(func(sh *shard) {
+			list := sh.queues(s.identity.Tenant, r)
+			all.Queues = append(all.Queues, list.Queues...)
+			all.More = all.More || list.More
+		})
+	}
+	if r.Name != "" && len(all.Queues) == 0 {
+		s.refuseAt(0, op, errQueueNotFound("name", r.Name, ""))
+		return
+	}
+	sort.Slice(all.Queues, func(i, j int) bool { return all.Queues[i].Name < all.Queues[j].Name })
+	if n := listLimit(r); len(all.Queues) > n {
+		all.Queues, all.More = all.Queues[:n], true
+	}
+	s.answer(op, all)
+}
+
+func errQueueNotFound(field, name, more string) *Error {
+	return &Error{
+		Code: CodeNotFound, Reason: ReasonQueueNotFound, Field: field,
+		Text: fmt.Sprintf("queue %q does not exist%s; create it first", name, more),
+	}
+}

@@ -1,0 +1,156 @@
+package broker
+
+import "math/bits"
+
+// A wheel is a hierarchical timing wheel: it finds the timers that are due in a time that does not grow with how many
+// wait. Timers are intrusive: each lives in the entity it belongs to and is named by a timerRef.
+//
+// Resolution is a millisecond, rounded up: a timer never fires early.
+type wheel struct {
+	elapsed uint64 // ticks; all timers up to it have fired
+	levels  [wheelLevels]wheelLevel
+	// node finds the timer of an entity.
+	node func(timerRef) *timer
+}
+
+const (
+	wheelBits   = 6
+	wheelSlots  = 1 << wheelBits
+	wheelLevels = 8
+	tick        = Time(1e6)
+)
+
+type wheelLevel struct {
+	occupied uint64 // bit i: heads[i] is not empty
+	heads    [wheelSlots]timerRef
+}
+
+// A timerRef names the entity that a timer belongs to.
+type timerRef struct {
+	kind timerKind
+	slot uint32
+}
+
+type timerKind uint8
+
+const (
+	timerNone timerKind = iota
+	timerMessage
+	timerPipe
+	timerSession
+	timerConsumer
+)
+
+// A timer is an entity's place in the wheel.
+type timer struct {
+	at         Time // 0: not set
+	next, prev timerRef
+	level      int8
+	bucket     uint8
+}
+
+func newWheel(now Time, node func(timerRef) *timer) *wheel {
+	return &wheel{elapsed: uint64(now / tick), node: node}
+}
+
+// set moves the timer of ref to the time at; 0 clears it.
+func (w *wheel) set(ref timerRef, at Time) {
+	t := w.node(ref)
+	if t.at == at {
+		return
+	}
+	if t.at != 0 {
+		w.unlink(ref, t)
+	}
+	t.at = at
+	if at != 0 {
+		w.link(ref, t)
+	}
+}
+
+func (w *wheel) link(ref timerRef, t *timer) {
+	when := max(uint64((t.at+tick-1)/tick), w.elapsed+1)
+	level := (63 - bits.LeadingZeros64((w.elapsed^when)|(wheelSlots-1))) / wheelBits
+	level = min(level, wheelLevels-1)
+	bucket := (when >> (level * wheelBits)) & (wheelSlots - 1)
+	l := &w.levels[level]
+	t.level, t.bucket = int8(level), uint8(bucket)
+	t.prev, t.next = timerRef{}, l.heads[bucket]
+	if t.next.kind != timerNone {
+		w.node(t.next).prev = ref
+	}
+	l.heads[bucket] = ref
+	l.occupied |= 1 << bucket
+}
+
+func (w *wheel) unlink(ref timerRef, t *timer) {
+	l := &w.levels[t.level]
+	if t.prev.kind != timerNone {
+		w.node(t.prev).next = t.next
+	} else {
+		l.heads[t.bucket] = t.next
+		if t.next.kind == timerNone {
+			l.occupied &^= 1 << t.bucket
+		}
+	}
+	if t.next.kind != timerNone {
+		w.node(t.next).prev = t.prev
+	}
+	t.next, t.prev = timerRef{}, timerRef{}
+}
+
+// nextBucket finds the bucket that is due first, and the tick at which it is.
+func (w *wheel) nextBucket() (level int, bucket uint64, due uint64, ok bool) {
+	for level := range w.levels {
+		occupied := w.levels[level].occupied
+		if occupied == 0 {
+			continue
+		}
+		shift := level * wheelBits
+		here := (w.elapsed >> shift) & (wheelSlots - 1)
+		ahead := bits.TrailingZeros64(bits.RotateLeft64(occupied, -int(here)))
+		bucket := (here + uint64(ahead)) & (wheelSlots - 1)
+		base := w.elapsed &^ (uint64(1)<<(shift+wheelBits) - 1)
+		due := base + bucket<<shift
+		if due < w.elapsed {
+			due += uint64(1) << (shift + wheelBits)
+		}
+		return level, bucket, due, true
+	}
+	return 0, 0, 0, false
+}
+
+// next returns when expire should be called again; 0 means that no timer is set. It may be before the first timer.
+func (w *wheel) next() Time {
+	_, _, due, ok := w.nextBucket()
+	if !ok {
+		return 0
+	}
+	return Time(due) * tick
+}
+
+// expire calls fire for each timer that is due, in the order of their ticks. A timer is cleared before fire is called,
+// which may set it again.
+func (w *wheel) expire(now Time, fire func(timerRef)) {
+	until := uint64(now / tick)
+	for {
+		level, bucket, due, ok := w.nextBucket()
+		if !ok || due > until {
+			break
+		}
+		w.elapsed = max(w.elapsed, due)
+		l := &w.levels[level]
+		for l.heads[bucket].kind != timerNone {
+			ref := l.heads[bucket]
+			t := w.node(ref)
+			w.unlink(ref, t)
+			if t.at > Time(w.elapsed)*tick {
+				w.link(ref, t) // not due yet: one level down
+				continue
+			}
+			t.at = 0
+			fire(ref)
+		}
+	}
+	w.elapsed = max(w.elapsed, until)
+}
