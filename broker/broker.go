@@ -45,6 +45,7 @@ type Broker struct {
 	sessionsMu sync.Mutex
 	sessions   map[string]*Session // live ones that can come back, by key
 
+	wg       sync.WaitGroup // the goroutine that carries
 	carryMu  sync.Mutex
 	carrying bool
 	toCarry  []*runner // that have something for other shards
@@ -167,5 +168,6 @@ func (b *Broker) Close() error {
 	for _, r := range b.runners {
 		errs = append(errs, r.close())
 	}
+	b.wg.Wait()
 	return errors.Join(errs...)
 }

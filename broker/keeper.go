@@ -34,6 +34,15 @@ func (k *keeper) start() { k.wg.Go(k.write) }
 
 // putLocked takes over what the shard left. What no unkept fact precedes is released at once.
 func (k *keeper) putLocked(s *shard, kept chan struct{}) (carry bool) {
+	if k.failed {
+		// The shard has facts that nobody will know: what it says is not said any more.
+		clear(s.out)
+		s.out, s.sends, s.facts = s.out[:0], nil, s.facts[:0]
+		if kept != nil {
+			close(kept)
+		}
+		return false
+	}
 	k.facts = append(k.facts, s.facts...)
 	s.facts = s.facts[:0]
 	k.next.out = append(k.next.out, s.out...)
@@ -44,7 +53,7 @@ func (k *keeper) putLocked(s *shard, kept chan struct{}) (carry bool) {
 	if kept != nil {
 		k.next.done = append(k.next.done, kept)
 	}
-	if len(k.facts) == 0 && !k.writing && !k.failed {
+	if len(k.facts) == 0 && !k.writing {
 		b := k.next
 		k.next = bundle{}
 		return k.releaseLocked(b)
@@ -96,6 +105,10 @@ func (k *keeper) writeOne(r *runner) (more bool) {
 	k.writing = false
 	if err != nil {
 		k.failed = true
+		for _, done := range append(b.done, k.next.done...) {
+			close(done)
+		}
+		k.next = bundle{}
 		r.mu.Unlock()
 		if k.ctx.Err() == nil {
 			r.log.Error("the journal failed; nothing more is confirmed until a restart", "shard", r.number, "error", err)
@@ -116,7 +129,7 @@ func (k *keeper) close() error {
 	k.runner.mu.Lock()
 	b := k.next
 	k.next = bundle{}
-	k.failed = true
+	k.failed = true // who waits is let go, and learns nothing
 	for _, done := range b.done {
 		close(done)
 	}

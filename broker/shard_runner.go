@@ -137,15 +137,28 @@ func (r *runner) close() error {
 }
 
 // carry takes what shards have for each other to where it belongs, in the order in which each sent it. One goroutine
-// does it at a time: who comes meanwhile leaves its work to that one.
+// does it at a time: who comes meanwhile leaves its work to that one. With journals it waits for them, so it is a
+// goroutine of its own then: a keeper must not wait for another one, which may wait for it.
 func (b *Broker) carry(r *runner) {
 	b.carryMu.Lock()
+	defer b.carryMu.Unlock()
 	b.toCarry = append(b.toCarry, r)
 	if b.carrying {
-		b.carryMu.Unlock()
 		return
 	}
 	b.carrying = true
+	if r.keeper != nil {
+		b.wg.Go(b.carryAll)
+		return
+	}
+	b.carryMu.Unlock()
+	b.carryAll()
+	b.carryMu.Lock()
+}
+
+func (b *Broker) carryAll() {
+	b.carryMu.Lock()
+	defer b.carryMu.Unlock()
 	for len(b.toCarry) > 0 {
 		next := b.toCarry[0]
 		b.toCarry = b.toCarry[1:]
@@ -154,7 +167,6 @@ func (b *Broker) carry(r *runner) {
 		b.carryMu.Lock()
 	}
 	b.carrying = false
-	b.carryMu.Unlock()
 }
 
 func (b *Broker) carryFrom(r *runner) {

@@ -1,0 +1,496 @@
+package broker
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/journal"
+)
+
+var (
+	seedFlag  = flag.Uint64("seed", 0, "run only this seed of the random histories")
+	seedsFlag = flag.Int("seeds", 300, "how many random histories to run")
+)
+
+// TestReplayRebuildsTheShard runs random histories and checks that the facts in each shard's journal, replayed, give the
+// identical durable state; and that what each shard keeps beside it is consistent.
+func TestReplayRebuildsTheShard(t *testing.T) {
+	seeds := make([]uint64, 0, *seedsFlag)
+	for i := range *seedsFlag {
+		seeds = append(seeds, uint64(i+1))
+	}
+	if *seedFlag != 0 {
+		seeds = []uint64{*seedFlag}
+	}
+	for _, seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHistory(t, seed, 1+int(seed%3))
+			for range 200 {
+				h.step()
+			}
+			h.check()
+			if t.Failed() {
+				t.Logf("run again with: go test ./broker -run %s -seed %d", t.Name(), seed)
+			}
+			h.close()
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// A history drives a broker with random operations.
+type history struct {
+	t        *testing.T
+	rand     *rand.Rand
+	b        *Broker
+	journals []*journal.Memory
+	keys     *handles.KeyRing
+
+	clients []*historyClient
+	names   int
+	send    []handles.Handle
+	receive []handles.Handle
+	leases  []handles.Handle
+	queues  []string
+}
+
+type historyClient struct {
+	s       *Session
+	id      string
+	op      uint64
+	last    []Op // to be repeated after a reconnect
+	waiting map[uint64]bool
+}
+
+func newHistory(t *testing.T, seed uint64, shards int) *history {
+	t.Helper()
+	h := &history{t: t, rand: rand.New(rand.NewPCG(seed, 0)), queues: []string{"a", "b", "c", "d.x"}}
+	b, err := Open(Config{Shards: shards, Store: 9, Journal: func(uint16) (journal.Journal, error) {
+		h.journals = append(h.journals, &journal.Memory{})
+		return h.journals[len(h.journals)-1], nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.keys, err = handles.NewEphemeral(); err != nil {
+		t.Fatal(err)
+	}
+	h.b = b
+	for range 4 {
+		h.join()
+	}
+	return h
+}
+
+func (h *history) close() {
+	for _, c := range h.clients {
+		c.s.Close()
+	}
+	if err := h.b.Close(); err != nil {
+		h.t.Error(err)
+	}
+}
+
+func (h *history) join() {
+	h.names++
+	c := &historyClient{id: fmt.Sprintf("client-%d-of-this-history", h.names), waiting: make(map[uint64]bool)}
+	c.s = h.b.Attach(Identity{Tenant: 1, Principal: "p"}, SessionOptions{ID: []byte(c.id)})
+	h.clients = append(h.clients, c)
+}
+
+func pick[T any](h *history, from []T) (T, bool) {
+	if len(from) == 0 {
+		var zero T
+		return zero, false
+	}
+	// Mostly what is new, since what is old is mostly gone.
+	i := len(from) - 1 - int(float64(len(from))*h.rand.Float64()*h.rand.Float64())
+	return from[max(i, 0)], true
+}
+
+func (h *history) chance(percent int) bool { return h.rand.IntN(100) < percent }
+
+func (h *history) queue() string { return h.queues[h.rand.IntN(len(h.queues))] }
+
+// step does one random thing, lets it settle, and takes in what came of it.
+func (h *history) step() {
+	c := h.clients[h.rand.IntN(len(h.clients))]
+	switch n := h.rand.IntN(100); {
+	case n < 4:
+		<-time.After(time.Duration(h.rand.Int64N(int64(40 * time.Second))))
+	case n < 7:
+		h.reconnect(c)
+	case n < 8 && len(c.waiting) > 0:
+		for op := range c.waiting {
+			c.s.Detach(op)
+			delete(c.waiting, op)
+			break
+		}
+	case n < 20:
+		h.credit(c)
+	default:
+		if r := h.request(); r != nil {
+			h.submit(c, Op{Credit: uint32(h.rand.IntN(3)), Timeout: time.Duration(h.rand.IntN(2)) * time.Second, Request: r})
+		}
+	}
+	synctest.Wait()
+	for _, c := range h.clients {
+		h.takeIn(c)
+	}
+}
+
+func (h *history) submit(c *historyClient, op Op) {
+	c.op++
+	op.ID = c.op
+	if r, ok := op.Request.(*Consume); ok {
+		r.MaxInFlight = 1 + uint32(h.rand.IntN(4))
+	}
+	c.waiting[op.ID] = true
+	c.last = append(c.last, op)
+	if len(c.last) > 3 {
+		c.last = c.last[1:]
+	}
+	c.s.Submit([]Op{op})
+}
+
+// reconnect cuts a client, and repeats what it did last, as one does that had no answer.
+func (h *history) reconnect(c *historyClient) {
+	if h.chance(50) {
+		c.s.Close()
+	}
+	c.s = h.b.Attach(Identity{Tenant: 1, Principal: "p"}, SessionOptions{ID: []byte(c.id)})
+	clear(c.waiting)
+	for _, op := range c.last {
+		c.waiting[op.ID] = true
+	}
+	c.s.Submit(c.last)
+}
+
+func (h *history) credit(c *historyClient) {
+	for op := range c.waiting {
+		c.s.Credit(op, 1+uint32(h.rand.IntN(3)))
+		return
+	}
+}
+
+// request makes a random request out of what is known so far.
+func (h *history) request() Request {
+	switch n := h.rand.IntN(100); {
+	case n < 22:
+		return h.enqueue(true)
+	case n < 30:
+		return &Consume{Queues: []string{h.queue()}, LeaseTime: time.Duration(1+h.rand.IntN(20)) * time.Second}
+	case n < 34:
+		return &OpenPipe{Options: h.pipeOptions()}
+	case n < 55:
+		return h.reply(true)
+	case n < 80:
+		return h.settle()
+	case n < 87:
+		if hd, ok := pick(h, h.receive); ok {
+			return &Receive{Handle: hd, FromSequence: uint64(h.rand.IntN(3))}
+		}
+	case n < 91:
+		if hd, ok := pick(h, h.receive); ok {
+			return &Cancel{Handle: hd}
+		}
+	case n < 94:
+		if hd, ok := pick(h, h.leases); ok {
+			return &ExtendLeases{Leases: []handles.Handle{hd}}
+		}
+	case n < 97:
+		if hd, ok := pick(h, append(h.receive[:len(h.receive):len(h.receive)], h.send...)); ok {
+			return &Describe{Handle: hd}
+		}
+	default:
+		return &ListQueues{}
+	}
+	return nil
+}
+
+func (h *history) pipeOptions() PipeOptions {
+	return PipeOptions{
+		Timeout: time.Duration(1+h.rand.IntN(300)) * time.Second, DisconnectGrace: time.Duration(1+h.rand.IntN(10)) * time.Second,
+		KeepIfAbandoned: h.chance(20), CapacityReplies: uint32(h.rand.IntN(4)), Retain: time.Duration(h.rand.IntN(20)) * time.Second,
+	}
+}
+
+func (h *history) enqueue(mayCall bool) *Enqueue {
+	e := &Enqueue{Queue: h.queue(), Body: []byte("payload"), Cargo: h.cargo()}
+	if h.chance(20) {
+		e.Delay = time.Duration(h.rand.IntN(20)) * time.Second
+	}
+	if h.chance(10) {
+		e.Expiry = time.Duration(1+h.rand.IntN(30)) * time.Second
+	}
+	if hd, ok := pick(h, h.send); ok && h.chance(40) {
+		e.ReplyTo = hd
+	} else if mayCall && h.chance(80) {
+		o := h.pipeOptions()
+		e.Pipe, e.Call = &o, h.chance(70)
+	}
+	return e
+}
+
+func (h *history) cargo() (c Cargo) {
+	for i := range h.rand.IntN(3) {
+		from := h.send
+		if h.chance(40) {
+			from = h.receive
+		}
+		if hd, ok := pick(h, from); ok && h.chance(50) {
+			c.Handles = append(c.Handles, NamedHandle{fmt.Sprint("h", i), hd})
+		}
+	}
+	if hd, ok := pick(h, h.send); ok && h.chance(5) {
+		c.Found = append(c.Found, hd)
+	}
+	return c
+}
+
+func (h *history) reply(mayLease bool) Request {
+	hd, ok := pick(h, h.send)
+	if !ok {
+		return nil
+	}
+	r := &Reply{Handle: hd, Kind: ReplyPayload, Body: []byte("reply"), More: h.chance(60), Cargo: h.cargo()}
+	switch n := h.rand.IntN(100); {
+	case n < 10:
+		r.Kind, r.More = ReplyError, false
+	case n < 30:
+		if inner, ok := pick(h, h.receive); ok {
+			r.Kind, r.Splice, r.More = ReplySplice, inner, false
+		}
+	case n < 40:
+		r.Kind, r.Body = ReplyNothing, nil
+	}
+	if h.chance(10) {
+		r.ID = fmt.Sprint(h.rand.IntN(3))
+	}
+	if lease, ok := pick(h, h.leases); ok && mayLease && h.chance(60) {
+		r.Lease, r.Ack = lease, h.chance(50)
+	}
+	return r
+}
+
+func (h *history) settle() Request {
+	lease, ok := pick(h, h.leases)
+	if !ok {
+		return nil
+	}
+	s := &Settle{Lease: lease, Action: SettleAction(1 + h.rand.IntN(4)), KeepHandles: h.chance(10)}
+	if h.chance(50) {
+		s.Action = Ack
+	}
+	if s.Action == Retry {
+		s.Delay = time.Duration(h.rand.IntN(5)) * time.Second
+	}
+	for range h.rand.IntN(3) {
+		if r, ok := h.reply(false).(*Reply); ok && h.chance(50) {
+			s.Replies = append(s.Replies, r)
+		}
+	}
+	for range h.rand.IntN(3) {
+		if h.chance(50) {
+			s.Messages = append(s.Messages, h.enqueue(false))
+		}
+	}
+	return s
+}
+
+// takeIn keeps the handles that events bring.
+func (h *history) takeIn(c *historyClient) {
+	for _, e := range c.s.Take(nil) {
+		if e.Done {
+			delete(c.waiting, e.Op)
+		}
+		switch body := e.Body.(type) {
+		case *Receipt:
+			if body.Receive.Kind != 0 {
+				h.receive = append(h.receive, h.keys.Mint(body.Receive))
+			}
+		case *PipeOpened:
+			h.send, h.receive = append(h.send, h.keys.Mint(body.Send)), append(h.receive, h.keys.Mint(body.Receive))
+		case *Delivery:
+			h.leases = append(h.leases, h.keys.Mint(body.Lease))
+			if body.ReplyTo.Kind != 0 {
+				h.send = append(h.send, h.keys.Mint(body.ReplyTo))
+			}
+		case *End:
+			if h.chance(80) {
+				c.s.Passed(e.Op)
+				c.s.Flush()
+			}
+		}
+	}
+}
+
+// check compares each shard with what its journal gives.
+func (h *history) check() {
+	h.t.Helper()
+	synctest.Wait()
+	for i, r := range h.b.runners {
+		r.mu.Lock()
+		replayed := newState(r.number, h.b.store)
+		facts := 0
+		for record, err := range h.journals[i].Read(context.Background(), 0) {
+			if err == nil {
+				err = replayed.replay(record.Batch)
+			}
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			facts++
+		}
+		if facts == 0 && r.shard.st.messages.top > 0 {
+			h.t.Errorf("shard %d: nothing was journalled", i)
+		}
+		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
+			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
+			outcomes{}, outcome{}, settledLease{}, sentEntry{},
+		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, livePipe{}, liveOutcomes{})); diff != "" {
+			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
+		}
+		checkConsistent(h.t, r.shard)
+		r.mu.Unlock()
+	}
+}
+
+// durableState is a state without the order in which slots became free.
+type durableState struct {
+	queues   []queue
+	messages []message
+	pipes    []pipe
+	sessions []*outcomes
+	inbox    map[uint16]uint64
+	outbox   []sentEntry
+	settled  []settledLease
+	order    uint64
+}
+
+type sentEntry struct {
+	target uint16
+	last   uint64
+	left   int
+}
+
+func durable(st *state) durableState {
+	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], order: st.order}
+	for _, q := range st.queues[1:] {
+		d.queues = append(d.queues, *q)
+	}
+	for slot := uint32(1); slot <= st.messages.top; slot++ {
+		if m := *st.messages.at(slot); m.state > messageReserved {
+			d.messages = append(d.messages, m)
+		}
+	}
+	for slot := uint32(1); slot <= st.pipes.top; slot++ {
+		if p := *st.pipes.at(slot); p.state != pipeFree {
+			d.pipes = append(d.pipes, p)
+		}
+	}
+	for target := range uint16(8) {
+		if o := st.outbox[target]; o != nil {
+			d.outbox = append(d.outbox, sentEntry{target, o.last, len(o.entries)})
+		}
+	}
+	return d
+}
+
+// checkConsistent checks what must hold between the parts of a shard.
+func checkConsistent(t *testing.T, s *shard) {
+	t.Helper()
+	st := s.st
+	counts := make(map[uint32][3]uint64)
+	for slot := uint32(1); slot <= st.messages.top; slot++ {
+		m := st.messages.at(slot)
+		c := counts[m.queue]
+		switch m.state {
+		case messageReady:
+			c[0]++
+		case messageLeased:
+			c[1]++
+			if m.live.timer.at != m.until {
+				t.Errorf("leased message %d: timer at %d, lease until %d", slot, m.live.timer.at, m.until)
+			}
+		case messageDelayed:
+			c[2]++
+		default:
+			continue
+		}
+		counts[m.queue] = c
+		ref := carrierRef{shard: st.shard, slot: slot, number: uint64(m.tag)}
+		for i := range m.handles {
+			if hd := &m.handles[i]; hd.tracked() {
+				checkCarried(t, st, hd.pipe, ref)
+			}
+		}
+		if !m.replyTo.isZero() && !m.replyToEnded {
+			checkCarried(t, st, m.replyTo, ref)
+		}
+	}
+	for _, q := range st.queues[1:] {
+		if got, want := [3]uint64{q.live.readyN, q.live.leasedN, q.live.delayedN}, counts[q.number]; got != want {
+			t.Errorf("queue %q: counts ready, leased, delayed %v, want %v", q.name, got, want)
+		}
+		n, order := uint64(0), uint64(0)
+		for slot := q.live.ready.head; slot != 0; slot = st.messages.at(slot).live.next {
+			n++
+			if m := st.messages.at(slot); m.order < order {
+				t.Errorf("queue %q: order %d behind %d", q.name, m.order, order)
+			} else {
+				order = m.order
+			}
+		}
+		if n != q.live.readyN {
+			t.Errorf("queue %q: %d in the ready list, want %d", q.name, n, q.live.readyN)
+		}
+		if n > 0 && q.live.seats.head != nil {
+			t.Errorf("queue %q: %d ready although a consumer has room", q.name, n)
+		}
+	}
+	for slot := uint32(1); slot <= st.pipes.top; slot++ {
+		p := st.pipes.at(slot)
+		if p.state == pipeFree {
+			continue
+		}
+		if p.live.timer.at == 0 {
+			t.Errorf("pipe %d (state %d) has no timer: it would never end", slot, p.state)
+		}
+		for _, c := range p.carriers {
+			if !c.reply && c.shard == st.shard && st.carrying(c.carrierRef) == nil {
+				t.Errorf("pipe %d: carrier %+v is gone", slot, c)
+			}
+		}
+		for _, r := range p.live.readers {
+			if r.credit > 0 && r.next <= p.last() {
+				t.Errorf("pipe %d: a reader with credit was not given %d", slot, r.next)
+			}
+		}
+	}
+}
+
+func checkCarried(t *testing.T, st *state, ref pipeRef, by carrierRef) {
+	t.Helper()
+	p := st.pipe(ref)
+	if p == nil {
+		return // another shard's, or forgotten
+	}
+	for _, c := range p.carriers {
+		if c.carrierRef == by {
+			return
+		}
+	}
+	t.Errorf("pipe %d does not know its carrier %+v", ref.slot, by)
+}
