@@ -282,7 +282,7 @@ func (st *state) applyOutcome(f *factpb.Outcome) {
 
 func outcomeOf(f *factpb.Outcome) outcome {
 	o := outcome{
-		op: f.Op.GetOperation(), kind: outcomeKind(f.Kind), slot: f.MessageSlot, tag: f.MessageTag,
+		op: f.Op.GetOperation(), kind: outcomeKind(f.Kind), shard: uint16(f.MessageShard), slot: f.MessageSlot, tag: f.MessageTag,
 		pipeSlot: f.PipeSlot, nonce: f.PipeNonce, reply: ReplyOutcome(f.ReplyOutcome), reason: EndReason(f.EndReason),
 		sequence: f.Sequence, deadline: Time(f.Deadline), dead: f.Dead,
 	}

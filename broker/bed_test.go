@@ -16,9 +16,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A bed is a broker in fake time, with a key ring to mint what a server would.
 type bed struct {
-	t    *testing.T
-	b    *broker.Broker
-	keys *handles.KeyRing
+	t      *testing.T
+	b      *broker.Broker
+	keys   *handles.KeyRing
+	shards int
 }
 
 // eachPlacement runs a test with everything in one shard, and with queues and pipes spread over several.
@@ -42,7 +43,7 @@ func inBed(t *testing.T, cfg broker.Config, test func(t *testing.T, b *bed)) {
 		if err != nil {
 			t.Fatalf("NewEphemeral: %v", err)
 		}
-		test(t, &bed{t, b, keys})
+		test(t, &bed{t, b, keys, cfg.Shards})
 		if err := b.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}

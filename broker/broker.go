@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/replyq/replyq/journal"
@@ -45,13 +46,12 @@ type Broker struct {
 	sessionsMu sync.Mutex
 	sessions   map[string]*Session // live ones that can come back, by key
 
+	attached atomic.Uint64 // sessions so far
+
 	wg       sync.WaitGroup // the goroutine that carries
 	carryMu  sync.Mutex
 	carrying bool
 	toCarry  []*runner // that have something for other shards
-
-	placeMu sync.Mutex
-	place   int // where the next pipe without a queue goes
 }
 
 // Open makes a broker and, with a journal, restores what was kept.
@@ -125,19 +125,16 @@ func (b *Broker) shardOf(tenant uint32, queue string) uint16 {
 		return 0
 	}
 	name, _, _ := strings.Cut(queue, ".")
+	return b.place(binary.BigEndian.AppendUint32([]byte(name), tenant))
+}
+
+// place spreads keys over the shards.
+func (b *Broker) place(key []byte) uint16 {
 	h := uint64(14695981039346656037) // FNV-1a
-	for _, c := range binary.BigEndian.AppendUint32([]byte(name), tenant) {
+	for _, c := range key {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return uint16((h ^ h>>32) % uint64(len(b.runners)))
-}
-
-// anyShard places a pipe that belongs to no queue.
-func (b *Broker) anyShard() uint16 {
-	b.placeMu.Lock()
-	defer b.placeMu.Unlock()
-	b.place = (b.place + 1) % len(b.runners)
-	return uint16(b.place)
 }
 
 // Drain makes the broker take nothing new: Enqueue, Consume and OpenPipe are refused with DRAINING, and no more

@@ -46,7 +46,7 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 		plan.deadline = earlier(plan.deadline, plan.replyTo.deadline)
 	}
 	receipt := s.store(l.session.identity.Tenant, plan, pre, pipeSlot != 0)
-	o := outcome{kind: outcomeEnqueued, slot: receipt.Message.Slot, tag: receipt.Message.Tag}
+	o := outcome{kind: outcomeEnqueued, shard: s.st.shard, slot: receipt.Message.Slot, tag: receipt.Message.Tag}
 	if pipeSlot != 0 {
 		p := s.st.pipes.at(pipeSlot)
 		receipt.Receive = s.claims(handles.Receive, pipeSlot, p)
@@ -60,9 +60,14 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 	}
 }
 
+// messageOf is the id of the message that an operation made.
+func (s *shard) messageOf(o outcome) MessageID {
+	return MessageID{Store: s.st.store, Shard: o.shard, Slot: o.slot, Tag: o.tag}
+}
+
 // enqueueAgain answers a repeated Enqueue or Call with its first outcome.
 func (s *shard) enqueueAgain(l *link, op *Op, e *Enqueue, o outcome) {
-	r := &Receipt{Message: s.st.messageID(o.slot, o.tag), Duplicate: true, PipeDeadline: o.deadline}
+	r := &Receipt{Message: s.messageOf(o), Duplicate: true, PipeDeadline: o.deadline}
 	if q := s.st.byName[queueKey{l.session.identity.Tenant, e.Queue}]; q != nil {
 		r.Consumers = uint32(q.live.consumers)
 	}

@@ -24,6 +24,7 @@ type SessionOptions struct {
 // at a time; Ready, Take and TakenOver may be used beside them, by one other; Close by any.
 type Session struct {
 	broker        *Broker
+	salt          uint64 // spreads the pipes of plain calls over the shards
 	identity      Identity
 	key           string // of its outcomes; empty if it cannot come back
 	answeredBelow atomic.Uint64
@@ -50,6 +51,7 @@ func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
 		broker: b, identity: id, links: make([]*link, len(b.runners)), ready: make(chan struct{}, 1),
 	}
 	if len(b.runners) > 1 {
+		s.salt = b.attached.Add(1)
 		s.where = make(map[uint64]uint16)
 	}
 	if len(o.ID) == 0 {

@@ -131,7 +131,7 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 			receipt = *s.store(l.session.identity.Tenant, *p, target.asPrepared(), false)
 		}
 		settled.Receipts = append(settled.Receipts, receipt)
-		parts = append(parts, outcome{kind: outcomeEnqueued, slot: receipt.Message.Slot, tag: receipt.Message.Tag})
+		parts = append(parts, outcome{kind: outcomeEnqueued, shard: receipt.Message.Shard, slot: receipt.Message.Slot, tag: receipt.Message.Tag})
 	}
 	switch r.Action {
 	case Ack:
@@ -170,7 +170,7 @@ func (s *shard) settledAgain(r *Settle, o outcome) *Settled {
 			settled.Replies = append(settled.Replies, ReplyResult{part.reply, part.reason, part.sequence})
 			continue
 		}
-		settled.Receipts = append(settled.Receipts, Receipt{Message: s.st.messageID(part.slot, part.tag), Duplicate: true})
+		settled.Receipts = append(settled.Receipts, Receipt{Message: s.messageOf(part), Duplicate: true})
 	}
 	return settled
 }

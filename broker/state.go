@@ -210,7 +210,8 @@ type outcome struct {
 	kind     outcomeKind
 	reply    ReplyOutcome
 	reason   EndReason
-	slot     uint32 // of the message
+	shard    uint16 // of the message
+	slot     uint32
 	tag      uint32
 	pipeSlot uint32
 	nonce    uint64 // of the pipe

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sort"
 
@@ -96,7 +97,7 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 		return s.homeOf(r.Handle), true
 	case *OpenPipe:
 		if r.Queue == "" {
-			return b.anyShard(), true
+			return s.placePipe(op.ID), true
 		}
 		return b.shardOf(tenant, r.Queue), true
 	case *CreateQueue:
@@ -112,6 +113,15 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 	default: // ExtendLeases, StopConsuming, ListQueues: to be asked of each shard
 		return 0, false
 	}
+}
+
+// placePipe spreads pipes without a queue over the shards. A repeated operation must find the place where it was first.
+func (s *Session) placePipe(op uint64) uint16 {
+	key := []byte(s.key)
+	if s.key == "" {
+		key = binary.BigEndian.AppendUint64(key, s.salt)
+	}
+	return s.broker.place(binary.BigEndian.AppendUint64(key, op))
 }
 
 // homeOf is the shard that a handle names; for handles of another store any shard says the same.

@@ -2302,7 +2302,9 @@ type Outcome struct {
 	// A settled lease's message became a dead message.
 	Dead bool `protobuf:"varint,11,opt,name=dead,proto3" json:"dead,omitempty"`
 	// Outcomes of the replies and messages that a settle carried, replies first.
-	Parts         []*Outcome `protobuf:"bytes,12,rep,name=parts,proto3" json:"parts,omitempty"`
+	Parts []*Outcome `protobuf:"bytes,12,rep,name=parts,proto3" json:"parts,omitempty"`
+	// Shard of the message that it made.
+	MessageShard  uint32 `protobuf:"varint,13,opt,name=message_shard,json=messageShard,proto3" json:"message_shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2419,6 +2421,13 @@ func (x *Outcome) GetParts() []*Outcome {
 		return x.Parts
 	}
 	return nil
+}
+
+func (x *Outcome) GetMessageShard() uint32 {
+	if x != nil {
+		return x.MessageShard
+	}
+	return 0
 }
 
 // Sent is something for another shard to do. It stays in the outbox until that shard has applied it.
@@ -2942,7 +2951,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x04pipe\x18\x01 \x01(\rR\x04pipe\x12-\n" +
 	"\x05outer\x18\x02 \x01(\v2\x17.replyq.fact.v1.PipeRefR\x05outer\x12\x12\n" +
 	"\x04next\x18\x03 \x01(\x04R\x04next\x12\x16\n" +
-	"\x06credit\x18\x04 \x01(\rR\x06credit\"\x83\x03\n" +
+	"\x06credit\x18\x04 \x01(\rR\x06credit\"\xa8\x03\n" +
 	"\aOutcome\x12%\n" +
 	"\x02op\x18\x01 \x01(\v2\x15.replyq.fact.v1.OpRefR\x02op\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12!\n" +
@@ -2959,7 +2968,8 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\bdeadline\x18\n" +
 	" \x01(\x03R\bdeadline\x12\x12\n" +
 	"\x04dead\x18\v \x01(\bR\x04dead\x12-\n" +
-	"\x05parts\x18\f \x03(\v2\x17.replyq.fact.v1.OutcomeR\x05parts\"\xd2\x05\n" +
+	"\x05parts\x18\f \x03(\v2\x17.replyq.fact.v1.OutcomeR\x05parts\x12#\n" +
+	"\rmessage_shard\x18\r \x01(\rR\fmessageShard\"\xd2\x05\n" +
 	"\x04Sent\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\rR\x06target\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12+\n" +
