@@ -119,6 +119,7 @@ type reader struct {
 type parkedReply struct {
 	link  *link
 	op    *Op
+	reply *Reply
 	pre   *prepared
 	until Time
 }

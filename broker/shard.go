@@ -163,7 +163,6 @@ type work struct {
 	reason  EndReason
 	replied bool
 	replyTo bool
-	other   pipeRef
 	queue   *queue
 	sent    *factpb.Sent
 }

@@ -300,10 +300,11 @@ func (s *Session) replyAcross(home uint16, op *Op, r *Reply) {
 		// The ack decides: it is a Settle of the lease's shard, which sends the reply on.
 		lone := *r
 		lone.Ack, lone.Lease = false, handles.Handle{}
-		settle := *op
-		settle.Request = &Settle{Lease: r.Lease, Action: Ack, Replies: []*Reply{&lone}}
+		settle := &Settle{Lease: r.Lease, Action: Ack, Replies: []*Reply{&lone}}
+		standIn := *op
+		standIn.Request = settle
 		s.where[op.ID] = r.Lease.Shard()
-		s.settleAcross(r.Lease.Shard(), &settle, settle.Request.(*Settle), true)
+		s.settleAcross(r.Lease.Shard(), &standIn, settle, true)
 		return
 	}
 	x := s.cross(home)

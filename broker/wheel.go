@@ -60,7 +60,7 @@ func (w *wheel) set(ref timerRef, at Time) {
 		return
 	}
 	if t.at != 0 {
-		w.unlink(ref, t)
+		w.unlink(t)
 	}
 	t.at = at
 	if at != 0 {
@@ -83,7 +83,7 @@ func (w *wheel) link(ref timerRef, t *timer) {
 	l.occupied |= 1 << bucket
 }
 
-func (w *wheel) unlink(ref timerRef, t *timer) {
+func (w *wheel) unlink(t *timer) {
 	l := &w.levels[t.level]
 	if t.prev.kind != timerNone {
 		w.node(t.prev).next = t.next
@@ -143,7 +143,7 @@ func (w *wheel) expire(now Time, fire func(timerRef)) {
 		for l.heads[bucket].kind != timerNone {
 			ref := l.heads[bucket]
 			t := w.node(ref)
-			w.unlink(ref, t)
+			w.unlink(t)
 			if t.at > Time(w.elapsed)*tick {
 				w.link(ref, t) // not due yet: one level down
 				continue

@@ -105,8 +105,9 @@ var dependencyRules = []dependencyRule{
 // it is told what time it is, and the same facts always give the same state.
 var shellFiles = map[string]bool{
 	"broker.go":  true, // opens, closes, finds the shard of a queue
-	"session.go": true, // hand-off of effects, outcomes of operations
-	"shell.go":   true, // one writer at a time, timer loop
+	"keeper.go":  true, // facts to the journal, and what waits for them
+	"runner.go":  true, // one caller at a time, timer, hand-over of events, what goes from shard to shard
+	"session.go": true, // a client's side: events that wait for it
 }
 
 // shardMayNot says what a file of the state machine may not use.
