@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"queue-server": main})
+}
+
+// TestScripts runs testdata/script: what an operator types, and what comes back.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			addr, err := freeAddress()
+			env.Setenv("ADDR", addr)
+			return err
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// serving ADDR waits until a server answers there.
+			"serving": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(serving(args[0])) },
+			// private FILE makes a file the owner's.
+			"private": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o600))
+			},
+		},
+	})
+}
+
+// freeAddress is one that nobody listens on. Its port is not one that the system gives to others in the meantime.
+func freeAddress() (string, error) {
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 21_000+rand.IntN(11_000))
+		l, err := net.Listen("tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		return addr, l.Close()
+	}
+}
+
+func serving(addr string) error {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 5 * time.Second, Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1}}))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // fails only if closed before
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	res, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	if err == nil && res.Status != healthpb.HealthCheckResponse_SERVING {
+		err = fmt.Errorf("health of %s = %v, want SERVING", addr, res.Status)
+	}
+	return err
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/server"
+)
+
+type serveCmd struct {
+	Listen       string        `default:"127.0.0.1:7420" env:"REPLYQ_LISTEN" placeholder:"HOST:PORT" help:"Where to listen (${default}). Port 0 takes a free one, which the log tells."`
+	APIKeys      string        `name:"api-keys" env:"REPLYQ_API_KEYS" placeholder:"FILE" help:"File of API keys, see new-api-key. Without it anybody who can connect is the tenant \"default\"."`
+	KeyFile      string        `env:"REPLYQ_KEY_FILE" placeholder:"FILE" help:"File of the keys that sign handles, see new-key. Without it handles die with the process."`
+	ClusterName  string        `default:"replyq" env:"REPLYQ_CLUSTER_NAME" placeholder:"NAME" help:"Servers with other names refuse each other's handles although they share a key file (${default})."`
+	DrainTimeout time.Duration `default:"30s" env:"REPLYQ_DRAIN_TIMEOUT" placeholder:"TIME" help:"How long a stop may take; clients have two thirds of it to finish (${default})."`
+	LogLevel     slog.Level    `default:"info" env:"REPLYQ_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error; at debug every call has a line, at info those that failed (${default})."`
+	LogFormat    string        `enum:"text,json" default:"text" env:"REPLYQ_LOG_FORMAT" placeholder:"FORMAT" help:"text or json (${default})."`
+	NoAutoCreate bool          `env:"REPLYQ_NO_AUTO_CREATE" help:"Refuse queues that were not created, instead of making them on first use."`
+	NoReflection bool          `env:"REPLYQ_NO_REFLECTION" help:"Leave out gRPC reflection; grpcurl then needs queue.proto."`
+	MaxPayload   byteSize      `default:"1MiB" env:"REPLYQ_MAX_PAYLOAD" placeholder:"SIZE" help:"Limit for payloads, at most 3MiB (${default})."`
+}
+
+// Validate is called when the command line has been read.
+func (c *serveCmd) Validate() error {
+	if c.MaxPayload > server.LargestPayload {
+		return fmt.Errorf("--max-payload is %d bytes: use at most %d, so that a message fits into what clients receive",
+			c.MaxPayload, server.LargestPayload)
+	}
+	return nil
+}
+
+// Run serves until a signal.
+func (c *serveCmd) Run(std streams, code *int) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	return c.serve(std, signals, code)
+}
+
+// serve is Run with the signals passed in.
+func (c *serveCmd) serve(std streams, signals <-chan os.Signal, code *int) error {
+	log := c.logger(std)
+	keys, err := c.handleKeys()
+	if err != nil {
+		return err
+	}
+	apiKeys, err := c.apiKeys()
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w (is another server running? --listen takes another address)", c.Listen, err)
+	}
+	b, err := broker.Open(broker.Config{Logger: log, NoAutoCreate: c.NoAutoCreate})
+	if err != nil {
+		return errors.Join(fmt.Errorf("open the broker: %w", err), listener.Close())
+	}
+	srv, err := server.New(server.Config{
+		Broker: b, Keys: keys, APIKeys: apiKeys, Logger: log, Version: version,
+		MaxPayload: int(c.MaxPayload), NoReflection: c.NoReflection,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close(), b.Close())
+	}
+	c.announce(log, listener.Addr(), apiKeys)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(listener) }()
+	if err = c.await(log, signals, served, keys, apiKeys); err == nil {
+		if forced := c.stop(log, srv, signals); forced {
+			*code = exitForced
+			return errors.New("stopped at once by a second signal")
+		}
+		err = <-served
+	} else {
+		c.shutdown(srv, 0)
+	}
+	if err = errors.Join(err, b.Close()); err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// await handles signals until one of them, or a failure, ends the serving.
+func (c *serveCmd) await(
+	log *slog.Logger, signals <-chan os.Signal, served <-chan error, keys *handles.KeyRing, apiKeys *server.APIKeys,
+) error {
+	for {
+		select {
+		case err := <-served:
+			if err == nil {
+				err = errors.New("the server stopped by itself") // unreachable: only Shutdown makes it return nil
+			}
+			return err
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				log.Info("stopping", slog.String("signal", sig.String()), slog.Duration("limit", c.DrainTimeout))
+				return nil
+			}
+			c.reload(log, keys, apiKeys)
+		}
+	}
+}
+
+// stop shuts down; a second signal ends the waiting.
+func (c *serveCmd) stop(log *slog.Logger, srv *server.Server, signals <-chan os.Signal) (forced bool) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.shutdown(srv, c.DrainTimeout)
+	}()
+	for {
+		select {
+		case <-done:
+			return false
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				log.Warn("stopping at once: what is under way is cut", slog.String("signal", sig.String()))
+				return true
+			}
+		}
+	}
+}
+
+func (c *serveCmd) shutdown(srv *server.Server, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	srv.Shutdown(ctx)
+}
+
+// reload reads both files of keys again. What is wrong leaves the old keys in force.
+func (c *serveCmd) reload(log *slog.Logger, keys *handles.KeyRing, apiKeys *server.APIKeys) {
+	if c.KeyFile != "" {
+		file, err := readSecret(c.KeyFile)
+		if err == nil {
+			err = keys.Replace(file)
+		}
+		logReload(log, c.KeyFile, err)
+	}
+	if c.APIKeys != "" {
+		file, err := os.ReadFile(c.APIKeys)
+		if err == nil {
+			err = apiKeys.Replace(file)
+		}
+		logReload(log, c.APIKeys, err)
+	}
+}
+
+func logReload(log *slog.Logger, file string, err error) {
+	if err != nil {
+		log.Error("keys not read again: the old ones stay", slog.String("file", file), slog.Any("error", err))
+		return
+	}
+	log.Info("keys read again", slog.String("file", file))
+}
+
+// announce tells what is running, and what about it an operator should know.
+func (c *serveCmd) announce(log *slog.Logger, addr net.Addr, apiKeys *server.APIKeys) {
+	log.Info("serving",
+		slog.String("address", addr.String()),
+		slog.String("version", version),
+		slog.String("durability", server.DurabilityDescription))
+	if c.KeyFile == "" {
+		log.Warn("handles are signed with a key that dies with this process: after a restart they are refused; " +
+			"--key-file keeps them, queue-server new-key makes one")
+	}
+	if loopback(addr) {
+		return
+	}
+	if apiKeys == nil {
+		log.Warn("anybody who reaches this address can use every queue: --api-keys asks for keys, or listen on 127.0.0.1",
+			slog.String("address", addr.String()))
+		return
+	}
+	log.Warn("API keys and handles cross the network unencrypted: put a TLS proxy in front, or a private network around",
+		slog.String("address", addr.String()))
+}
+
+func loopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+func (c *serveCmd) logger(std streams) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(std.err, options))
+	}
+	return slog.New(slog.NewTextHandler(std.err, options))
+}
+
+func (c *serveCmd) handleKeys() (*handles.KeyRing, error) {
+	if c.KeyFile == "" {
+		return handles.NewEphemeral()
+	}
+	file, err := readSecret(c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := handles.ParseKeys(c.ClusterName, file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.KeyFile, err)
+	}
+	return keys, nil
+}
+
+func (c *serveCmd) apiKeys() (*server.APIKeys, error) {
+	if c.APIKeys == "" {
+		return nil, nil
+	}
+	file, err := os.ReadFile(c.APIKeys)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := server.ParseAPIKeys(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.APIKeys, err)
+	}
+	return keys, nil
+}
+
+// readSecret reads a file of keys that sign handles, which others must not be able to read. Files of API keys hold only
+// hashes.
+func readSecret(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("%s: everybody can read or write it (%s): chmod 600 %s", name, info.Mode().Perm(), name)
+	}
+	return os.ReadFile(name)
+}
+
+// byteSize is a number of bytes, written like 1048576, 512KiB or 1MiB.
+type byteSize int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	digits, unit := string(text), 1
+	for suffix, n := range map[string]int{"KiB": 1 << 10, "MiB": 1 << 20} {
+		if cut, ok := strings.CutSuffix(digits, suffix); ok {
+			digits, unit = cut, n
+			break
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || n == 0 || n > 1<<30/uint64(unit) {
+		return fmt.Errorf("%q is no size: write bytes, or a number with KiB or MiB, at most 1 GiB", text)
+	}
+	*b = byteSize(int(n) * unit)
+	return nil
+}

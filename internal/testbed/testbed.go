@@ -1,0 +1,168 @@
+// Package testbed runs a whole replyq in the process that asks for it: broker, keys and gRPC server. Tests and examples
+// start with it; [New] is for tests, [Start] for examples, which have no testing.TB.
+//
+// It knows nothing of package client, whose tests use it.
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/server"
+)
+
+// A Bed is a running replyq.
+type Bed struct {
+	// Addr is where it listens: a host and port on loopback, or with [InMemory] a target that only [Bed.DialOptions]
+	// can reach.
+	Addr string
+	// Broker, Keys and Server are its parts.
+	Broker *broker.Broker
+	Keys   *handles.KeyRing
+	Server *server.Server
+
+	memory *bufconn.Listener // nil on loopback
+	served chan error
+	close  func() error
+
+	mu    sync.Mutex
+	conns []*grpc.ClientConn
+}
+
+type config struct {
+	memory bool
+	drain  time.Duration
+	broker broker.Config
+	server server.Config
+}
+
+// An Option changes how a Bed is made.
+type Option func(*config)
+
+// InMemory makes the Bed listen in memory and not on a port: needed in testing/synctest, where sockets block for ever.
+func InMemory() Option { return func(c *config) { c.memory = true } }
+
+// WithBroker changes the broker's configuration.
+func WithBroker(change func(*broker.Config)) Option { return func(c *config) { change(&c.broker) } }
+
+// WithServer changes the server's configuration. Broker is set already, and Keys is nil unless set here.
+func WithServer(change func(*server.Config)) Option { return func(c *config) { change(&c.server) } }
+
+// WithDrain sets how long Close lets streams finish by themselves. Default: not at all.
+func WithDrain(d time.Duration) Option { return func(c *config) { c.drain = d } }
+
+// New starts a Bed that is closed when the test is over.
+func New(tb testing.TB, options ...Option) *Bed {
+	tb.Helper()
+	b, err := Start(options...)
+	if err != nil {
+		tb.Fatalf("testbed.Start() = %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			tb.Errorf("Bed.Close() = %v", err)
+		}
+	})
+	return b
+}
+
+// Start starts a Bed. The caller closes it.
+func Start(options ...Option) (*Bed, error) {
+	var cfg config
+	for _, o := range options {
+		o(&cfg)
+	}
+	b := &Bed{served: make(chan error, 1)}
+	var err error
+	if b.Broker, err = broker.Open(cfg.broker); err != nil {
+		return nil, fmt.Errorf("open the broker: %w", err)
+	}
+	if cfg.server.Keys == nil {
+		if cfg.server.Keys, err = handles.NewEphemeral(); err != nil {
+			return nil, errors.Join(fmt.Errorf("make a key: %w", err), b.Broker.Close())
+		}
+	}
+	b.Keys, cfg.server.Broker = cfg.server.Keys, b.Broker
+	listener, err := b.listen(cfg.memory)
+	if err != nil {
+		return nil, errors.Join(err, b.Broker.Close())
+	}
+	if b.Server, err = server.New(cfg.server); err != nil {
+		return nil, errors.Join(err, listener.Close(), b.Broker.Close())
+	}
+	go func() { b.served <- b.Server.Serve(listener) }()
+	b.close = sync.OnceValue(func() error { return b.shutdown(cfg.drain) })
+	return b, nil
+}
+
+func (b *Bed) listen(memory bool) (net.Listener, error) {
+	if memory {
+		b.memory = bufconn.Listen(1 << 20)
+		b.Addr = "passthrough:///testbed"
+		return b.memory, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen on loopback: %w", err)
+	}
+	b.Addr = l.Addr().String()
+	return l, nil
+}
+
+// DialOptions are what a gRPC client needs to reach Addr.
+func (b *Bed) DialOptions() []grpc.DialOption {
+	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	if b.memory != nil {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return b.memory.DialContext(ctx)
+		}))
+	}
+	return options
+}
+
+// Dial makes a connection of its own, which the Bed closes with itself.
+func (b *Bed) Dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(b.Addr, append(b.DialOptions(), options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("dial the testbed: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conns = append(b.conns, conn)
+	return conn, nil
+}
+
+// Close ends everything, once: it drains as long as [WithDrain] says, then stops. It reports what Serve returned.
+func (b *Bed) Close() error { return b.close() }
+
+func (b *Bed) shutdown(drain time.Duration) error {
+	// Shutdown drains for two thirds of its time.
+	ctx, cancel := context.WithTimeout(context.Background(), drain*3/2+10*time.Second)
+	defer cancel()
+	if drain == 0 {
+		b.mu.Lock()
+		for _, conn := range b.conns {
+			_ = conn.Close() // closing twice is an error of no interest
+		}
+		b.mu.Unlock()
+	}
+	b.Server.Shutdown(ctx)
+	err := errors.Join(<-b.served, b.Broker.Close())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, conn := range b.conns {
+		_ = conn.Close() // as above
+	}
+	return err
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+)
+
+// Call implements the RPC.
+func (s *service) Call(req *queuepb.CallRequest, stream grpc.ServerStreamingServer[queuepb.CallResponse]) error {
+	ctx := stream.Context()
+	c := s.caller(ctx)
+	enqueue, err := c.call(req, rpcTimeout(ctx, c.now, s.limits.pipeTimeout))
+	if err != nil {
+		return err
+	}
+	return s.stream(ctx, c, operation{kind: kindCall, request: enqueue, credit: 1}, func(r *queuepb.Result) error {
+		return stream.Send(r.GetCall())
+	})
+}
+
+// rpcTimeout is the time that an RPC has left, as the timeout of its pipe; 0 if it has no deadline.
+func rpcTimeout(ctx context.Context, now time.Time, limit time.Duration) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return min(explicit(deadline.Sub(now)), limit)
+}
+
+// stream carries out one plain RPC that streams: Call, Consume or Receive. One item of credit is out at a time, and the
+// next is given when Send has returned: nothing is leased to, or counted as passed by, a buffer.
+func (s *service) stream(ctx context.Context, c *caller, op operation, send func(*queuepb.Result) error) error {
+	bs := s.broker.Attach(c.id, broker.SessionOptions{})
+	defer bs.Close() // before its end, this is a cut
+	bs.Submit([]broker.Op{{ID: 1, Credit: op.credit, Request: op.request}})
+	var events []broker.Event
+	for {
+		events = bs.Take(events[:0])
+		for i := range events {
+			if over, err := s.event(bs, op.kind, &events[i], send); over || err != nil {
+				return err
+			}
+		}
+		select {
+		case <-bs.Ready():
+		case <-s.stopping:
+			return s.lastEvents(bs, op.kind, send)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// event sends one event of a stream. It reports whether the stream is over, and with which error.
+func (s *service) event(
+	bs *broker.Session, k kind, event *broker.Event, send func(*queuepb.Result) error,
+) (over bool, err error) {
+	if refused, ok := event.Body.(*broker.Error); ok {
+		return true, refused
+	}
+	if event.Body == nil {
+		return event.Done, nil
+	}
+	f := frame{keys: s.keys}
+	if err := send(f.result(k, 1, event.Done, event.Body)); err != nil {
+		return true, err
+	}
+	switch body := event.Body.(type) {
+	case *broker.End:
+		bs.Passed(1)
+		bs.Flush()
+		return true, endStatus(body)
+	case *broker.Delivery, *broker.ReplyItem:
+		bs.Credit(1, 1)
+	}
+	return event.Done, nil
+}
+
+// lastEvents sends what the broker's shutdown has left for a stream, above all its End.
+func (s *service) lastEvents(bs *broker.Session, k kind, send func(*queuepb.Result) error) error {
+	for _, event := range bs.Take(nil) {
+		if over, err := s.event(bs, k, &event, send); over || err != nil {
+			return err
+		}
+	}
+	return errDraining()
+}

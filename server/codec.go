@@ -1,0 +1,107 @@
+package server
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/replyq/replyq/api/queuepb"
+)
+
+// codec is gRPC's "proto" codec, made fast for the messages of our contract, which have a generated marshaller; those
+// of health and reflection go the usual way.
+//
+// Marshalling goes into a buffer from gRPC's pool. Unmarshalling does not: the strings and bytes of a message share the
+// buffer, so that it belongs to the message and goes with it.
+type codec struct {
+	fallback encoding.CodecV2
+	limits   limits
+}
+
+func newCodec(l limits) *codec {
+	return &codec{fallback: encoding.GetCodecV2(proto.Name), limits: l}
+}
+
+// generated is what vtprotobuf adds to a message.
+type generated interface {
+	SizeVT() int
+	MarshalToSizedBufferVT(b []byte) (int, error)
+	UnmarshalVTUnsafe(b []byte) error
+	Reset()
+	ProtoReflect() protoreflect.Message
+}
+
+// Name implements encoding.CodecV2.
+func (c *codec) Name() string { return proto.Name }
+
+// Marshal implements encoding.CodecV2.
+func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(generated)
+	if !ok {
+		return c.fallback.Marshal(v)
+	}
+	size := m.SizeVT()
+	pool := mem.DefaultBufferPool()
+	buf := pool.Get(size)
+	if _, err := m.MarshalToSizedBufferVT((*buf)[:size]); err != nil {
+		pool.Put(buf)
+		return nil, err
+	}
+	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+}
+
+// Unmarshal implements encoding.CodecV2. It does not fail for messages of the contract: gRPC would answer INTERNAL by
+// itself, before any of our code sees the error. What is wrong is marked on the message, for frameError to find.
+func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(generated)
+	if !ok {
+		return c.fallback.Unmarshal(data, v)
+	}
+	if _, session := v.(*queuepb.SessionRequest); session && data.Len() > c.limits.frame {
+		markFrame(m, frameTooLarge)
+		return nil
+	}
+	buf := data.Materialize()
+	// The place to look at the wire form before it becomes messages: counting elements, nesting and unknown fields here
+	// is what will bound how much heap a hostile frame can ask for.
+	if err := m.UnmarshalVTUnsafe(buf); err != nil {
+		markFrame(m, frameMalformed)
+	}
+	return nil
+}
+
+// A frameMark is set as the unknown fields of a message that could not be decoded. It is known by its place in memory,
+// so that no bytes from outside can be taken for one.
+type frameMark []byte
+
+var (
+	frameMalformed = frameMark(reasonFrameMalformed)
+	frameTooLarge  = frameMark(reasonFrameTooLarge)
+)
+
+func markFrame(m generated, mark frameMark) {
+	m.Reset()
+	m.ProtoReflect().SetUnknown(protoreflect.RawFields(mark))
+}
+
+// frameError is what the codec found wrong with a message.
+func (l limits) frameError(v any) error {
+	m, ok := v.(generated)
+	if !ok {
+		return nil
+	}
+	unknown := m.ProtoReflect().GetUnknown()
+	switch {
+	case len(unknown) == 0:
+	case &unknown[0] == &frameMalformed[0]:
+		return refuse(reasonFrameMalformed, "",
+			"the bytes are not a message of this RPC: encode them with a stub made from the server's queue.proto")
+	case &unknown[0] == &frameTooLarge[0]:
+		return refuse(reasonFrameTooLarge, "", fmt.Sprintf(
+			"a session frame may have %d bytes: put fewer operations into one", l.frame))
+	}
+	return nil
+}

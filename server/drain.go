@@ -1,0 +1,243 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+)
+
+// Going down, and what has to end then.
+
+// stopLimit is how long streams have, after their end, to write their last messages.
+const stopLimit = 5 * time.Second
+
+// Shutdown ends the server without losing what can be kept. It reports NOT_SERVING to health checks, refuses new work,
+// tells sessions to finish what is under way, and waits until no consumer holds a delivery any more, or no stream is
+// left, or two thirds of the context's time have passed (10 s if it has no deadline). Then it ends the broker's pipes
+// (SHUTTING_DOWN) and all streams. When it returns no goroutine of the server is left; the broker is still to be closed.
+// The context's end cuts the waiting short. Calling it again waits for the first call.
+func (s *Server) Shutdown(ctx context.Context) {
+	if !s.startDrain(s.drainTime(ctx)) {
+		<-s.stopped
+		return
+	}
+	defer close(s.stopped)
+	s.health.Shutdown()
+	s.broker.Drain()
+	s.awaitDeliveries(ctx)
+	s.broker.Shutdown() // each reader's End is in its stream's hands now, which stopping lets it write
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	s.stopGRPC(ctx)
+	s.background.Wait()
+}
+
+// awaitDeliveries waits until what consumers hold is settled. Since none get more, nothing can happen after that but
+// replies without a lease, for which nobody can wait.
+func (s *Server) awaitDeliveries(ctx context.Context) {
+	limit := time.After(s.drainTime(ctx))
+	look := time.NewTicker(drainPoll)
+	defer look.Stop()
+	for quiet := 0; quiet < 2; { // twice, so that answers that are on their way arrive
+		select {
+		case <-s.idle:
+			return
+		case <-limit:
+			return
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			quiet++
+			if s.inFlight(ctx) {
+				quiet = 0
+			}
+		}
+	}
+}
+
+// drainPoll is how often Shutdown looks whether deliveries are left.
+const drainPoll = 100 * time.Millisecond
+
+// inFlight reports whether a consumer of any tenant holds a delivery.
+func (s *Server) inFlight(ctx context.Context) bool {
+	s.mu.Lock()
+	tenants := slices.Collect(maps.Keys(s.tenants))
+	s.mu.Unlock()
+	for _, tenant := range tenants {
+		c := &caller{srv: s, id: broker.Identity{Tenant: tenant}}
+		list := &broker.QueueList{More: true}
+		for after := ""; list.More; {
+			body, err := s.do(ctx, c, operation{request: &broker.ListQueues{After: after, Limit: maxPage}})
+			if err != nil {
+				return false
+			}
+			var ok bool
+			if list, ok = body.(*broker.QueueList); !ok || len(list.Queues) == 0 {
+				break
+			}
+			for i := range list.Queues {
+				if list.Queues[i].InFlight > 0 {
+					return true
+				}
+			}
+			after = list.Queues[len(list.Queues)-1].Name
+		}
+	}
+	return false
+}
+
+// noteConsumer notes that a tenant may have deliveries in flight.
+func (s *Server) noteConsumer(tenant uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tenants[tenant] = struct{}{}
+}
+
+// drainTime is how long streams may still work.
+func (s *Server) drainTime(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 10 * time.Second
+	}
+	return max(time.Until(deadline)*2/3, 0)
+}
+
+// startDrain tells all sessions to go. It returns false if that was done before.
+func (s *Server) startDrain(grace time.Duration) bool {
+	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		return false
+	}
+	s.draining = true
+	s.idle = make(chan struct{})
+	open := make([]*session, 0, len(s.sessions))
+	for ss := range s.sessions {
+		open = append(open, ss)
+	}
+	s.closeIfIdleLocked()
+	s.mu.Unlock()
+	s.log.Info("draining", slog.Int("sessions", len(open)), slog.Duration("limit", grace))
+	for _, ss := range open {
+		ss.goAway(grace)
+	}
+	return true
+}
+
+// stopGRPC waits for the handlers, and after a while not any more.
+func (s *Server) stopGRPC(ctx context.Context) {
+	graceful := make(chan struct{})
+	s.background.Go(func() {
+		defer close(graceful)
+		s.grpc.GracefulStop()
+	})
+	select {
+	case <-graceful:
+	case <-time.After(stopLimit):
+		s.grpc.Stop()
+	case <-ctx.Done():
+		s.grpc.Stop()
+	}
+}
+
+// goAway asks the client to finish and come back elsewhere.
+func (ss *session) goAway(grace time.Duration) {
+	ss.mu.Lock()
+	ss.goingAway = &queuepb.GoingAway{
+		Message: "the server is going down: finish what is under way, and come back elsewhere",
+		Grace:   durationpb.New(grace),
+	}
+	ss.mu.Unlock()
+	ss.wake()
+}
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// addSession registers a session. It returns false if all streams were told to end.
+func (s *Server) addSession(ss *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.sessions[ss] = struct{}{}
+	if s.draining { // it may still fetch results, and settle
+		defer ss.goAway(0)
+	}
+	return true
+}
+
+func (s *Server) removeSession(ss *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, ss)
+	s.closeIfIdleLocked()
+}
+
+// addStream counts plain RPCs that stream.
+func (s *Server) addStream(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams += n
+	s.closeIfIdleLocked()
+}
+
+// closeIfIdleLocked tells Shutdown that nothing is left to wait for.
+func (s *Server) closeIfIdleLocked() {
+	if s.idle == nil || s.streams > 0 || len(s.sessions) > 0 {
+		return
+	}
+	select {
+	case <-s.idle:
+	default:
+		close(s.idle)
+	}
+}
+
+// watch is the watchdog. gRPC's Send has no deadline, so it ends sessions whose clients give credit and do not read;
+// and it tells the broker of Ends that were written to sessions which submit nothing that could bring the word along.
+func (s *Server) watch() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			for _, ss := range s.openSessions() {
+				if began := ss.sending.Load(); began != 0 && now.Sub(time.Unix(0, began)) > sendLimit {
+					ss.finish(refuse(reasonSlowConsumer, "",
+						"the session did not read what it had asked for: give less credit, or read faster"))
+				}
+				if ss.hasPassed() {
+					ss.flushPassed()
+				}
+			}
+		case <-s.stopping:
+			return
+		}
+	}
+}
+
+func (s *Server) openSessions() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.sessions))
+}
+
+func (ss *session) hasPassed() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.passed) > 0
+}

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
+)
+
+// enqueueRequest is what EnqueueRequest and CallRequest have in common; the contract keeps their fields the same.
+type enqueueRequest interface {
+	GetQueue() string
+	GetMessage() *queuepb.Message
+	GetPipe() *queuepb.PipeOptions
+	GetDelay() *durationpb.Duration
+	GetDeliverAt() *timestamppb.Timestamp
+	GetExpiry() *durationpb.Duration
+	GetPriority() uint32
+	GetGroup() string
+	GetIdempotencyKey() string
+	GetRequireConsumer() bool
+}
+
+// Enqueue implements the RPC.
+func (s *service) Enqueue(ctx context.Context, req *queuepb.EnqueueRequest) (*queuepb.EnqueueResponse, error) {
+	res, err := s.unary(ctx, &queuepb.Operation_Enqueue{Enqueue: req})
+	return res.GetEnqueue(), err
+}
+
+// enqueue checks and converts a message to enqueue, from whichever request it came.
+func (c *caller) enqueue(req enqueueRequest, lenient bool) (*broker.Enqueue, *broker.Error) {
+	queue := req.GetQueue()
+	if queue != c.queue || queue == "" { // most requests name the queue of the one before, and share its checked copy
+		if err := checkQueue(queue, "queue"); err != nil {
+			return nil, err
+		}
+		c.queue = strings.Clone(queue) // the request's bytes are those of a whole frame
+	}
+	out := &broker.Enqueue{Queue: c.queue, RequireConsumer: req.GetRequireConsumer()}
+	if err := c.enqueueForm(out, req); err != nil {
+		return nil, err
+	}
+	if err := c.message(out, req.GetMessage(), lenient); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// enqueueForm checks and converts all but queue, message and pipe.
+func (c *caller) enqueueForm(out *broker.Enqueue, req enqueueRequest) *broker.Error {
+	if p := req.GetPriority(); p > maxPriority {
+		return refuse(reasonPriorityInvalid, "priority", "use 0 to 9; 9 is delivered first")
+	}
+	if g := req.GetGroup(); g != "" {
+		if err := checkText(g, maxGroup, reasonGroupInvalid, "group"); err != nil {
+			return err
+		}
+	}
+	if k := req.GetIdempotencyKey(); k != "" {
+		if err := checkText(k, maxIdempotencyKey, reasonIdempotencyKeyInvalid, "idempotency_key"); err != nil {
+			return err
+		}
+	}
+	if d := req.GetDelay(); d != nil {
+		delay, err := duration(d, "delay")
+		if err != nil {
+			return err
+		}
+		if delay < 0 || delay > maxDelay {
+			return refuse(broker.ReasonDelayInvalid, "delay", "use 0 to 365 days")
+		}
+		out.Delay = delay
+	}
+	if t := req.GetDeliverAt(); t != nil {
+		at, err := timestamp(t, "deliver_at")
+		if err != nil {
+			return err
+		}
+		if req.GetDelay() != nil {
+			return refuse(broker.ReasonDelayInvalid, "deliver_at", "set delay or deliver_at, not both")
+		}
+		if at.Std().Sub(c.now) > maxDelay {
+			return refuse(broker.ReasonDelayInvalid, "deliver_at", "use a time within 365 days")
+		}
+		out.NotBefore = at
+	}
+	if d := req.GetExpiry(); d != nil {
+		expiry, err := duration(d, "expiry")
+		if err != nil {
+			return err
+		}
+		if expiry <= 0 || expiry > maxDelay {
+			return refuse(reasonExpiryInvalid, "expiry", "use more than 0 and at most 365 days, or leave it unset")
+		}
+		out.Expiry = expiry
+	}
+	return enqueueImplemented(req)
+}
+
+// message checks a message and sets what of it the broker gets: its encoding, which the broker keeps and hands on
+// unread, and its handles.
+func (c *caller) message(out *broker.Enqueue, m *queuepb.Message, lenient bool) *broker.Error {
+	if m == nil {
+		return nil
+	}
+	if err := c.srv.limits.checkPayload(m.Payload, "message.payload"); err != nil {
+		return err
+	}
+	if err := checkHeaders(m.ContentType, m.Headers, "message.content_type", "message.headers"); err != nil {
+		return err
+	}
+	// A message of its own: m may have unknown fields, which end here.
+	stored := queuepb.Message{Payload: m.Payload, ContentType: m.ContentType, Headers: m.Headers}
+	if m.ReplyTo != nil {
+		h, tracked, err := c.carried(m.ReplyTo, handles.Send, lenient)
+		if err != nil {
+			err.Field = "message.reply_to"
+			return err
+		}
+		if tracked {
+			out.ReplyTo = h
+		}
+		stored.ReplyTo = &queuepb.Handle{Token: m.ReplyTo.Token}
+	}
+	if len(m.Handles) > 0 {
+		named, err := c.namedHandles(m.Handles, "message.handles", lenient)
+		if err != nil {
+			return err
+		}
+		out.Cargo.Handles = named
+		stored.Handles = plainHandles(m.Handles)
+	}
+	out.Cargo.Found = c.foundInHeaders(c.found(nil, m.Payload), m.Headers)
+	body, err := stored.MarshalVT()
+	if err != nil {
+		return errInternal() // unreachable: the generated code returns none for plain messages
+	}
+	out.Body = body
+	return nil
+}
+
+// enqueueWithPipe is a whole EnqueueRequest.
+func (c *caller) enqueueWithPipe(req *queuepb.EnqueueRequest) (*broker.Enqueue, *broker.Error) {
+	out, err := c.enqueue(req, false)
+	if err != nil {
+		return nil, err
+	}
+	if req.Pipe == nil {
+		return out, nil
+	}
+	if req.Message.GetReplyTo() != nil {
+		return nil, refuse(reasonReplyToAndPipe, "pipe", "set message.reply_to or pipe, not both: "+
+			"with pipe the server makes the reply_to")
+	}
+	options, err := c.srv.limits.pipeOptions(req.Pipe, 0)
+	if err != nil {
+		return nil, err
+	}
+	out.Pipe = &options
+	return out, nil
+}
+
+// call is a whole CallRequest. timeout is that of the pipe if the request names none.
+func (c *caller) call(req *queuepb.CallRequest, timeout time.Duration) (*broker.Enqueue, *broker.Error) {
+	if req.Message.GetReplyTo() != nil {
+		return nil, refuse(reasonReplyToAndPipe, "message.reply_to",
+			"Call opens a pipe of its own: leave reply_to unset, or use Enqueue")
+	}
+	out, err := c.enqueue(req, false)
+	if err != nil {
+		return nil, err
+	}
+	options, err := c.srv.limits.pipeOptions(req.Pipe, timeout)
+	if err != nil {
+		return nil, err
+	}
+	out.Pipe, out.Call, out.FromSequence = &options, true, req.FromSequence
+	return out, nil
+}
+
+// EnqueueBatch implements the RPC.
+func (s *service) EnqueueBatch(
+	ctx context.Context, req *queuepb.EnqueueBatchRequest,
+) (*queuepb.EnqueueBatchResponse, error) {
+	c := s.caller(ctx)
+	if err := c.checkBatch(req); err != nil {
+		return nil, err
+	}
+	b, ops := c.batch(req, func(i int) uint64 { return uint64(i) + 1 })
+	if b.left > 0 {
+		bs := s.broker.Attach(c.id, broker.SessionOptions{})
+		defer bs.Close()
+		bs.Submit(ops)
+		var events []broker.Event
+		for b.left > 0 {
+			events = bs.Take(events[:0])
+			for i := range events {
+				b.set(int(events[i].Op)-1, events[i].Body)
+			}
+			if b.left > 0 {
+				if err := s.wait(ctx, bs); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return b.response, nil
+}
+
+// checkBatch checks the form of a batch as a whole.
+func (c *caller) checkBatch(req *queuepb.EnqueueBatchRequest) *broker.Error {
+	if len(req.Items) == 0 {
+		return refuse(reasonBatchEmpty, "items", "put at least one item into the batch")
+	}
+	if len(req.Items) > maxBatchItems {
+		return refuse(reasonBatchTooLarge, "items", fmt.Sprintf(
+			"%d items, the limit is %d: split the batch", len(req.Items), maxBatchItems))
+	}
+	if size := req.SizeVT(); size > c.srv.limits.frame {
+		return refuse(reasonBatchTooLarge, "items", fmt.Sprintf(
+			"%d bytes, the limit is %d: split the batch", size, c.srv.limits.frame))
+	}
+	return nil
+}
+
+// A batch collects the results of an EnqueueBatch, whose items the broker takes one by one.
+type batch struct {
+	response *queuepb.EnqueueBatchResponse
+	left     int // items without a result
+	frame    frame
+}
+
+// batch checks the items and makes an operation of each good one; the bad ones have their result at once.
+func (c *caller) batch(req *queuepb.EnqueueBatchRequest, id func(i int) uint64) (*batch, []broker.Op) {
+	b := &batch{
+		response: &queuepb.EnqueueBatchResponse{Results: make([]*queuepb.EnqueueBatchResult, len(req.Items))},
+		frame:    frame{keys: c.srv.keys},
+	}
+	ops := make([]broker.Op, 0, len(req.Items))
+	for i, item := range req.Items {
+		enqueue, err := c.enqueueWithPipe(item)
+		if err != nil {
+			b.refuse(i, under(fmt.Sprintf("items[%d]", i), err))
+			continue
+		}
+		b.left++
+		ops = append(ops, broker.Op{ID: id(i), Request: enqueue})
+	}
+	return b, ops
+}
+
+// set takes the broker's answer to item i.
+func (b *batch) set(i int, body any) {
+	b.left--
+	switch body := body.(type) {
+	case *broker.Receipt:
+		b.response.Results[i] = &queuepb.EnqueueBatchResult{
+			Result: &queuepb.EnqueueBatchResult_Receipt{Receipt: b.frame.receipt(body)},
+		}
+	case *broker.Error:
+		b.refuse(i, under(fmt.Sprintf("items[%d]", i), body))
+	}
+}
+
+func (b *batch) refuse(i int, err *broker.Error) {
+	b.response.Results[i] = &queuepb.EnqueueBatchResult{
+		Result: &queuepb.EnqueueBatchResult_Error{Error: toError(err)},
+	}
+}

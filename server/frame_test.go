@@ -1,0 +1,301 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
+)
+
+func newRing(t testing.TB) *handles.KeyRing {
+	t.Helper()
+	keys, err := handles.NewEphemeral()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+func claims(kind handles.Kind, slot uint32) handles.Claims {
+	return handles.Claims{Kind: kind, Tenant: 1, Slot: slot, Nonce: 7, Expires: time.Now().Unix() + 100}
+}
+
+func mustMarshal(t testing.TB, m pb.Message) []byte {
+	t.Helper()
+	b, err := pb.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// overTheWire encodes with our codec and decodes with the standard one, which checks UTF-8 and knows nothing of ours.
+func overTheWire(t testing.TB, r *queuepb.Result) *queuepb.Result {
+	t.Helper()
+	data, err := newCodec(limits{}).Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Free()
+	got := &queuepb.Result{}
+	if err := pb.Unmarshal(data.Materialize(), got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestRawBody: a body that is written as it was kept reads the same as one that was decoded and put in.
+func TestRawBody(t *testing.T) {
+	keys := newRing(t)
+	f := frame{keys: keys}
+	message := &queuepb.Message{
+		Payload: []byte("payload"), ContentType: "text/plain", Headers: map[string]string{"a": "1", "b": ""},
+		Handles: map[string]*queuepb.Handle{"audit": {Token: "t"}},
+	}
+	reply := &queuepb.Reply{
+		Payload: []byte{}, ContentType: "x", Headers: map[string]string{"a": "1"},
+		Handles: map[string]*queuepb.Handle{"f": {Token: "t"}},
+	}
+	failure := &queuepb.Error{Code: 5, Reason: "R", Message: "m", Metadata: map[string]string{"k": "v"}}
+	id := broker.MessageID{Store: 1, Slot: 2, Tag: 3}
+	at := broker.TimeOf(time.Unix(1_800_000_000, 5))
+	lease, replyTo := claims(handles.Lease, 1), claims(handles.Send, 2)
+	delivery := func(body *queuepb.Message, replyTo *queuepb.Handle) *queuepb.Result {
+		want := pb.CloneOf(body)
+		if replyTo != nil {
+			want.ReplyTo = replyTo
+		}
+		return &queuepb.Result{Id: 9, Response: &queuepb.Result_Consume{Consume: &queuepb.ConsumeResponse{
+			Event: &queuepb.ConsumeResponse_Delivery{Delivery: &queuepb.Delivery{
+				MessageId: id.String(), Queue: "q", Lease: &queuepb.Handle{Token: keys.Mint(lease).Text()},
+				LeaseExpiresAt: timestamppb.New(at.Std()), Attempt: 2, Failures: 1, Message: want,
+				EnqueuedAt: timestamppb.New(at.Std()), EndedHandles: []string{"audit"},
+			}},
+		}}}
+	}
+	named := pb.CloneOf(message)
+	named.ReplyTo = &queuepb.Handle{Token: "named by the producer"}
+	base := broker.Delivery{
+		Message: id, Queue: "q", Lease: lease, LeaseExpires: at, Attempt: 2, Failures: 1, EnqueuedAt: at, Ended: []string{"audit"},
+	}
+	with := func(m *queuepb.Message, claims handles.Claims) *broker.Delivery {
+		d := base
+		d.Body, d.ReplyTo = mustMarshal(t, m), claims
+		return &d
+	}
+	minted := &queuepb.Handle{Token: keys.Mint(replyTo).Text()}
+	event := func(k kind, e any) *queuepb.Result {
+		r := &queuepb.Result{Id: 9}
+		switch e := e.(type) {
+		case *queuepb.Reply:
+			r.Response = &queuepb.Result_Call{Call: &queuepb.CallResponse{Event: &queuepb.CallResponse_Reply{Reply: e}}}
+			if k == kindReceive {
+				r.Response = &queuepb.Result_Receive{Receive: &queuepb.ReceiveResponse{Event: &queuepb.ReceiveResponse_Reply{Reply: e}}}
+			}
+		case *queuepb.End:
+			r.Response = &queuepb.Result_Call{Call: &queuepb.CallResponse{Event: &queuepb.CallResponse_End{End: e}}}
+			if k == kindReceive {
+				r.Response = &queuepb.Result_Receive{Receive: &queuepb.ReceiveResponse{Event: &queuepb.ReceiveResponse_End{End: e}}}
+			}
+		}
+		return r
+	}
+	wantReply := pb.CloneOf(reply)
+	wantReply.Sequence, wantReply.SourceMessageId, wantReply.Attempt, wantReply.EndedHandles = 4, id.String(), 2, []string{"f"}
+	item := &broker.ReplyItem{Sequence: 4, Body: mustMarshal(t, reply), Source: id, Attempt: 2, Ended: []string{"f"}}
+	for _, test := range []struct {
+		name string
+		kind kind
+		body any
+		want *queuepb.Result
+	}{
+		{"delivery with a minted reply_to", kindConsume, with(message, replyTo), delivery(message, minted)},
+		{"delivery with a named reply_to", kindConsume, with(named, handles.Claims{}), delivery(named, nil)},
+		{"delivery of nothing", kindConsume, with(&queuepb.Message{}, handles.Claims{}), delivery(&queuepb.Message{}, nil)},
+		{"reply of a call", kindCall, item, event(kindCall, wantReply)},
+		{"reply of a receive", kindReceive, item, event(kindReceive, wantReply)},
+		{"end OK", kindCall, &broker.End{Reason: broker.EndOK, LastSequence: 4},
+			event(kindCall, &queuepb.End{Reason: queuepb.EndReason_END_REASON_OK, LastSequence: 4})},
+		{"end FAILED", kindReceive, &broker.End{Reason: broker.EndFailed, Body: mustMarshal(t, failure)},
+			event(kindReceive, &queuepb.End{Reason: queuepb.EndReason_END_REASON_FAILED, Error: failure})},
+		{"end of the server's", kindCall, &broker.End{Reason: broker.EndPurged, Text: "purged"},
+			event(kindCall, &queuepb.End{Reason: queuepb.EndReason_END_REASON_PURGED, Error: &queuepb.Error{
+				Code: int32(codes.Aborted), Reason: "PURGED", Message: "purged",
+			}})},
+	} {
+		for _, round := range []string{"first", "with used blocks"} {
+			got := overTheWire(t, f.result(test.kind, 9, false, test.body))
+			if diff := cmp.Diff(test.want, got, protocmp.Transform()); diff != "" {
+				t.Errorf("%s, %s (-want +got):\n%s", test.name, round, diff)
+			}
+			f.reset()
+		}
+	}
+}
+
+// TestFrameReset: nothing of a frame is left in the blocks that the next one uses.
+func TestFrameReset(t *testing.T) {
+	f := frame{keys: newRing(t)}
+	f.result(kindConsume, 1, true, &broker.Delivery{Body: []byte{0x0a, 1, 'x'}, Lease: claims(handles.Lease, 1), ReplyTo: claims(handles.Send, 1)})
+	f.result(kindCall, 1, true, &broker.Receipt{Receive: claims(handles.Receive, 1), Duplicate: true, PipeDeadline: 5})
+	f.result(kindCall, 1, true, &broker.ReplyItem{Sequence: 1, Body: []byte{0x12, 1, 'x'}, Attempt: 1})
+	f.result(kindReply, 1, true, &broker.ReplyResult{Outcome: broker.ReplyEnded, Sequence: 3})
+	f.reset()
+	for name, r := range map[string]*queuepb.Result{
+		"delivery": f.result(kindConsume, 0, false, &broker.Delivery{}),
+		"receipt":  f.result(kindEnqueue, 0, false, &broker.Receipt{}),
+		"reply":    f.result(kindReceive, 0, false, &broker.ReplyItem{}),
+		"outcome":  f.result(kindReply, 0, false, &broker.ReplyResult{}),
+	} {
+		fresh := frame{keys: f.keys}
+		var want *queuepb.Result
+		switch name {
+		case "delivery":
+			want = fresh.result(kindConsume, 0, false, &broker.Delivery{})
+		case "receipt":
+			want = fresh.result(kindEnqueue, 0, false, &broker.Receipt{})
+		case "reply":
+			want = fresh.result(kindReceive, 0, false, &broker.ReplyItem{})
+		case "outcome":
+			want = fresh.result(kindReply, 0, false, &broker.ReplyResult{})
+		}
+		if diff := cmp.Diff(overTheWire(t, want), overTheWire(t, r), protocmp.Transform()); diff != "" {
+			t.Errorf("%s in a used block (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestCodec: our codec and the standard one understand each other.
+func TestCodec(t *testing.T) {
+	c := newCodec(limits{frame: 1 << 20})
+	if c.Name() != proto.Name {
+		t.Errorf("Name() = %q, want %q", c.Name(), proto.Name)
+	}
+	want := &queuepb.SessionRequest{
+		Hello:      &queuepb.Hello{ProtocolVersion: 1, SessionId: []byte("id")},
+		Operations: []*queuepb.Operation{{Id: 1, Request: &queuepb.Operation_Enqueue{Enqueue: &queuepb.EnqueueRequest{Queue: "q"}}}},
+	}
+	raw := mustMarshal(t, want)
+	got := &queuepb.SessionRequest{}
+	// In two buffers, as a message comes that is longer than an HTTP/2 frame.
+	if err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw[:5]), mem.SliceBuffer(raw[5:])}, got); err != nil {
+		t.Fatal(err)
+	}
+	clear(raw) // the message has a buffer of its own
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Errorf("Unmarshal (-want +got):\n%s", diff)
+	}
+	stamp := timestamppb.Now() // a message without a generated marshaller
+	data, err := c.Marshal(stamp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := &timestamppb.Timestamp{}
+	if err := c.Unmarshal(data, back); err != nil || !pb.Equal(stamp, back) {
+		t.Errorf("Unmarshal(Marshal(%v)) = %v, %v", stamp, back, err)
+	}
+}
+
+// echo is what the broker says about n requests and their answers.
+func echo(t testing.TB, n int) (events []broker.Event) {
+	body := mustMarshal(t, &queuepb.Message{Payload: make([]byte, 128)})
+	replied := mustMarshal(t, &queuepb.Reply{Payload: make([]byte, 128)})
+	for i := range n {
+		id := uint64(i + 1)
+		events = append(events,
+			broker.Event{Op: id, Body: &broker.Receipt{Receive: claims(handles.Receive, 1), PipeDeadline: 1}},
+			broker.Event{Op: id, Body: &broker.Delivery{
+				Queue: "work", Lease: claims(handles.Lease, 1), ReplyTo: claims(handles.Send, 1), Body: body,
+				LeaseExpires: 1, EnqueuedAt: 1, Deadline: 1, Attempt: 1,
+			}},
+			broker.Event{Op: id, Body: &broker.ReplyResult{Outcome: broker.ReplyDelivered, Sequence: 1}},
+			broker.Event{Op: id, Body: &broker.ReplyItem{Sequence: 1, Body: replied, Source: broker.MessageID{Slot: 1}, Attempt: 1}},
+			broker.Event{Op: id, Body: &broker.End{Reason: broker.EndOK, LastSequence: 1}, Done: true})
+	}
+	return events
+}
+
+// BenchmarkOut is the way out of one request and its answer: receipt, delivery, outcome, reply and end, encoded.
+func BenchmarkOut(b *testing.B) {
+	const n = 64
+	events := echo(b, n)
+	f := frame{keys: newRing(b)}
+	c := newCodec(limits{})
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += n {
+		for i := range events {
+			k := kindCall
+			if _, ok := events[i].Body.(*broker.Delivery); ok {
+				k = kindConsume
+			}
+			r := f.result(k, events[i].Op, events[i].Done, events[i].Body)
+			_ = r.SizeVT()
+			f.out.Results = append(f.out.Results, r)
+		}
+		data, err := c.Marshal(&f.out)
+		if err != nil {
+			b.Fatal(err)
+		}
+		data.Free()
+		f.reset()
+	}
+}
+
+// BenchmarkIn is the way in of one call: decoded, checked, turned into the broker's request.
+func BenchmarkIn(b *testing.B) {
+	const n = 64
+	request := &queuepb.SessionRequest{}
+	for i := range n {
+		request.Operations = append(request.Operations, &queuepb.Operation{Id: uint64(i + 1), Request: &queuepb.Operation_Call{
+			Call: &queuepb.CallRequest{Queue: "work", Message: &queuepb.Message{Payload: make([]byte, 128)}},
+		}})
+	}
+	benchmarkIn(b, mustMarshal(b, request), n, newRing(b))
+}
+
+// BenchmarkInReply is the way in of one reply with ack.
+func BenchmarkInReply(b *testing.B) {
+	const n = 64
+	keys := newRing(b)
+	request := &queuepb.SessionRequest{}
+	for i := range n {
+		request.Operations = append(request.Operations, &queuepb.Operation{Id: uint64(i + 1), Request: &queuepb.Operation_Reply{
+			Reply: &queuepb.ReplyRequest{
+				Handle: &queuepb.Handle{Token: keys.Mint(claims(handles.Send, 1)).Text()},
+				Body:   &queuepb.ReplyRequest_Payload{Payload: make([]byte, 128)},
+				Lease:  &queuepb.Handle{Token: keys.Mint(claims(handles.Lease, 1)).Text()}, Ack: true,
+			},
+		}})
+	}
+	benchmarkIn(b, mustMarshal(b, request), n, keys)
+}
+
+func benchmarkIn(b *testing.B, raw []byte, n int, keys *handles.KeyRing) {
+	l := limits{payload: 1 << 20, frame: 4 << 20, pipeTimeout: time.Hour}
+	codec := newCodec(l)
+	c := caller{srv: &Server{keys: keys, limits: l}, id: anonymous, now: time.Now()}
+	data := mem.BufferSlice{mem.SliceBuffer(raw)}
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += n {
+		var in queuepb.SessionRequest
+		if err := codec.Unmarshal(data, &in); err != nil {
+			b.Fatal(err)
+		}
+		for _, o := range in.Operations {
+			if _, err := c.operation(o.Request); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

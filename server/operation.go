@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+)
+
+// A caller checks and converts the requests of one client. It belongs to one goroutine.
+type caller struct {
+	srv *Server
+	id  broker.Identity
+	// now is when the requests at hand came in.
+	now time.Time
+	// queue is the name that was checked last.
+	queue string
+}
+
+// caller is who sent a plain RPC.
+func (s *Server) caller(ctx context.Context) *caller {
+	return &caller{srv: s, id: identityOf(ctx), now: s.now()}
+}
+
+// kind is which RPC an operation stands for. The numbers are those of the fields of Operation and Result.
+type kind uint8
+
+const (
+	kindNone           kind = 0
+	kindEnqueue        kind = 2
+	kindCall           kind = 3
+	kindConsume        kind = 4
+	kindReply          kind = 5
+	kindSettle         kind = 6
+	kindExtendLeases   kind = 7
+	kindStopConsuming  kind = 8
+	kindOpenPipe       kind = 9
+	kindReceive        kind = 10
+	kindCancel         kind = 11
+	kindDescribe       kind = 12
+	kindGetServerInfo  kind = 13
+	kindEnqueueBatch   kind = 14
+	kindCreateQueue    kind = 15 // not in sessions: admin RPCs go the same way
+	kindGetOrListQueue kind = 16
+)
+
+// streams reports whether an operation goes on after its first event.
+func (k kind) streams() bool { return k == kindCall || k == kindConsume || k == kindReceive }
+
+// An operation is a checked request on its way to the broker.
+type operation struct {
+	kind kind
+	// request is for the broker; nil if answer says all there is to say.
+	request broker.Request
+	answer  any
+	// fix, if not nil, completes what the broker answers with what only the server knows.
+	fix func(body any) any
+	// credit and timeout are those of the broker's Op.
+	credit  uint32
+	timeout time.Duration
+}
+
+// operation checks and converts one request, the same way for both faces. The oneof's wrapper is what both have.
+func (c *caller) operation(request any) (operation, *broker.Error) {
+	switch r := request.(type) {
+	case *queuepb.Operation_Enqueue:
+		return brokerOp(kindEnqueue)(c.enqueueWithPipe(r.Enqueue))
+	case *queuepb.Operation_Call:
+		return brokerOp(kindCall)(c.call(r.Call, 0))
+	case *queuepb.Operation_Reply:
+		return c.replyOperation(r.Reply)
+	case *queuepb.Operation_Settle:
+		return c.settle(r.Settle)
+	case *queuepb.Operation_Consume:
+		return c.consume(r.Consume)
+	case *queuepb.Operation_Receive:
+		return c.receive(r.Receive)
+	case *queuepb.Operation_ExtendLeases:
+		return c.extendLeases(r.ExtendLeases)
+	case *queuepb.Operation_StopConsuming:
+		return c.stopConsuming(r.StopConsuming)
+	case *queuepb.Operation_OpenPipe:
+		return c.openPipe(r.OpenPipe)
+	case *queuepb.Operation_Cancel:
+		return c.cancel(r.Cancel)
+	case *queuepb.Operation_Describe:
+		return c.describe(r.Describe)
+	case *queuepb.Operation_GetServerInfo:
+		return operation{kind: kindGetServerInfo, answer: c.info()}, nil
+	}
+	return operation{}, refuse(reasonOpMissing, "request",
+		"the operation has no request that this server knows: set one, or use a newer server")
+}
+
+// brokerOp makes an operation of a converted request.
+func brokerOp(k kind) func(*broker.Enqueue, *broker.Error) (operation, *broker.Error) {
+	return func(r *broker.Enqueue, err *broker.Error) (operation, *broker.Error) {
+		if err != nil {
+			return operation{kind: k}, err
+		}
+		return operation{kind: k, request: r}, nil
+	}
+}
+
+// unary carries out one plain RPC that has one answer.
+func (s *service) unary(ctx context.Context, request any) (*queuepb.Result, error) {
+	c := s.caller(ctx)
+	op, refused := c.operation(request)
+	if refused != nil {
+		return nil, refused
+	}
+	body, err := s.do(ctx, c, op)
+	if err != nil {
+		return nil, err
+	}
+	f := frame{keys: s.keys}
+	return f.result(op.kind, 1, true, body), nil
+}
+
+// do hands an operation to the broker and awaits its one answer.
+func (s *Server) do(ctx context.Context, c *caller, op operation) (any, error) {
+	if op.answer != nil {
+		return op.answer, nil
+	}
+	bs := s.broker.Attach(c.id, broker.SessionOptions{})
+	defer bs.Close()
+	bs.Submit([]broker.Op{{ID: 1, Request: op.request, Timeout: op.timeout}})
+	var buf [1]broker.Event
+	for {
+		for _, event := range bs.Take(buf[:0]) {
+			body := event.Body
+			if op.fix != nil {
+				body = op.fix(body)
+			}
+			if refused, ok := body.(*broker.Error); ok {
+				return nil, refused
+			}
+			return body, nil
+		}
+		if err := s.wait(ctx, bs); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait waits until a broker session has events.
+func (s *Server) wait(ctx context.Context, bs *broker.Session) error {
+	select {
+	case <-bs.Ready():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/auth"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
+)
+
+// Config says how a server behaves. Broker and Keys are required; all else has useful zero values.
+type Config struct {
+	// Broker does the work. It stays the caller's: [Server.Shutdown] ends its pipes, and does not close it.
+	Broker *broker.Broker
+	// Keys mint and verify handles.
+	Keys *handles.KeyRing
+	// APIKeys say who callers are. Default: all callers are the principal "anonymous" of the tenant "default".
+	APIKeys *APIKeys
+	// Logger gets a line per call. Default: none.
+	Logger *slog.Logger
+	// Version is what GetServerInfo tells. Default "dev".
+	Version string
+	// MaxPayload is the limit for payloads, in bytes. Default 1 MiB; at most 3 MiB.
+	MaxPayload int
+	// MaxPipeTimeout is the longest timeout of a pipe. Default 24 h.
+	MaxPipeTimeout time.Duration
+	// NoReflection leaves out the reflection service, without which grpcurl needs the proto file.
+	NoReflection bool
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// A Server serves the contract over gRPC. Make one with [New]; it is used once.
+type Server struct {
+	broker  *broker.Broker
+	keys    *handles.KeyRing
+	apiKeys *APIKeys
+	log     *slog.Logger
+	version string
+	limits  limits
+	now     func() time.Time
+
+	grpc   *grpc.Server
+	health *health.Server
+
+	// running ends when streams have to, by stop; stopping is its Done. stopped is closed when nothing is left.
+	running  context.Context
+	stop     context.CancelFunc
+	stopping <-chan struct{}
+	stopped  chan struct{}
+	// background are the goroutines of sessions, and the watchdog.
+	background sync.WaitGroup
+
+	mu       sync.Mutex
+	tenants  map[uint32]struct{} // those that have consumed
+	sessions map[*session]struct{}
+	streams  int // plain RPCs that stream
+	draining bool
+	closed   bool          // stopping is closed
+	idle     chan struct{} // made by Shutdown, closed when the last stream is gone
+}
+
+// service implements the generated interface. It is apart from Server so that Server's methods are few.
+type service struct {
+	queuepb.UnsafeQueueServiceServer
+	*Server
+}
+
+// defaultMaxPayload and the others are the defaults of Config.
+const (
+	defaultMaxPayload     = 1 << 20
+	defaultMaxPipeTimeout = 24 * time.Hour
+	frameLimit            = 4 << 20
+)
+
+// New returns a server that does not listen yet. It fails if the configuration contradicts itself.
+func New(cfg Config) (*Server, error) {
+	if cfg.Broker == nil || cfg.Keys == nil {
+		return nil, fmt.Errorf("server: Broker and Keys are required")
+	}
+	if cfg.MaxPayload < 0 || cfg.MaxPayload > LargestPayload {
+		return nil, fmt.Errorf("server: MaxPayload is %d: use at most %d, so that a message fits into what clients receive",
+			cfg.MaxPayload, LargestPayload)
+	}
+	s := &Server{
+		broker:   cfg.Broker,
+		keys:     cfg.Keys,
+		apiKeys:  cfg.APIKeys,
+		log:      cfg.Logger,
+		version:  cfg.Version,
+		limits:   limits{payload: cfg.MaxPayload, frame: frameLimit, pipeTimeout: cfg.MaxPipeTimeout},
+		now:      cfg.Now,
+		health:   health.NewServer(),
+		stopped:  make(chan struct{}),
+		tenants:  make(map[uint32]struct{}),
+		sessions: make(map[*session]struct{}),
+	}
+	s.running, s.stop = context.WithCancel(context.Background())
+	s.stopping = s.running.Done()
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.version == "" {
+		s.version = "dev"
+	}
+	if s.limits.payload == 0 {
+		s.limits.payload = defaultMaxPayload
+	}
+	if s.limits.pipeTimeout == 0 {
+		s.limits.pipeTimeout = defaultMaxPipeTimeout
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.grpc = grpc.NewServer(s.options()...)
+	s.register(!cfg.NoReflection)
+	s.background.Go(s.watch)
+	return s, nil
+}
+
+// options are the settings of gRPC: bounds on what a client can make the server hold, and speed.
+func (s *Server) options() []grpc.ServerOption {
+	// Outermost first: the log sees the status that the client sees, a panic becomes a status, and so on inwards.
+	report := interceptors.CommonReportableFunc(s.reporter)
+	recoverer := recovery.WithRecoveryHandlerContext(s.panicked)
+	needsIdentity := selector.MatchFunc(func(_ context.Context, meta interceptors.CallMeta) bool {
+		return !needsNoIdentity(meta.FullMethod())
+	})
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(
+			interceptors.UnaryServerInterceptor(report),
+			s.unaryErrors,
+			recovery.UnaryServerInterceptor(recoverer),
+			selector.UnaryServerInterceptor(auth.UnaryServerInterceptor(s.authenticate), needsIdentity),
+		),
+		grpc.ChainStreamInterceptor(
+			interceptors.StreamServerInterceptor(report),
+			s.streamErrors,
+			recovery.StreamServerInterceptor(recoverer),
+			selector.StreamServerInterceptor(auth.StreamServerInterceptor(s.authenticate), needsIdentity),
+		),
+		grpc.ForceServerCodecV2(newCodec(s.limits)),
+		grpc.MaxConcurrentStreams(8192),
+		grpc.MaxRecvMsgSize(8 << 20),
+		grpc.MaxHeaderListSize(8 << 10),
+		grpc.ConnectionTimeout(5 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: 15 * time.Minute, Time: 20 * time.Second, Timeout: 10 * time.Second,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.StaticStreamWindowSize(1 << 20),
+		grpc.StaticConnWindowSize(4 << 20),
+		grpc.WaitForHandlers(true),
+		// A session's frames are tens of KiB when it is busy: fewer, larger reads and writes. gRPC shares the buffers for
+		// writing, so that idle connections hold none.
+		grpc.WriteBufferSize(64 << 10),
+		grpc.ReadBufferSize(64 << 10),
+	}
+}
+
+// register puts the services into the gRPC server.
+func (s *Server) register(withReflection bool) {
+	queuepb.RegisterQueueServiceServer(s.grpc, &service{Server: s})
+	queuepb.RegisterAdminServiceServer(s.grpc, &adminService{Server: s})
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	for _, name := range []string{
+		"", queuepb.QueueService_ServiceDesc.ServiceName, queuepb.AdminService_ServiceDesc.ServiceName,
+	} {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	if withReflection {
+		reflection.Register(s.grpc)
+	}
+}
+
+// Serve serves on a listener until [Server.Shutdown], and then returns nil. It may be called for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); err != nil && !s.isDraining() {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}

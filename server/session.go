@@ -1,0 +1,497 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+)
+
+// A session is one Session stream.
+//
+// Two goroutines work for it, besides the handler's, which only waits for the end. The receiver takes frames from the
+// client, checks and converts their operations, and submits each frame's to the broker in one go; it never waits for the
+// sender. The sender writes whatever results have gathered since its last frame. The two meet in the fields under mu,
+// in the broker's session, and in sendMu: where hardly anything is under way the receiver sends the results of its
+// operations itself, which saves a change of goroutine.
+type session struct {
+	srv    *Server
+	stream grpc.BidiStreamingServer[queuepb.SessionRequest, queuepb.SessionResponse]
+	id     []byte // the client's; empty if it cannot come back
+	broker *broker.Session
+	caller caller // the receiver's
+
+	// items is the broker's session for the items of batches, made when first needed; see batchOps.
+	items atomic.Pointer[broker.Session]
+
+	kick chan struct{} // has room for one: wakes the sender for what the broker does not wake it for
+	done chan struct{} // closed when the session is over, by finish
+
+	credit  atomic.Int64 // bytes of items that may be sent
+	sending atomic.Int64 // when the Send that is under way began, in Unix nanoseconds; 0 if none is
+	unread  atomic.Int64 // bytes sent since the client last showed that it reads
+
+	// submitMu lets one goroutine at a time tell the broker something: the receiver, or the watchdog for what is left.
+	submitMu sync.Mutex
+
+	mu         sync.Mutex
+	open       map[uint64]*openOp // by operation id
+	passed     []uint64           // operations whose End was written, and the broker does not know
+	unanswered int
+	consumes   int // open Consumes
+	local      []broker.Event
+	pong       uint64
+	goingAway  *queuepb.GoingAway
+	halfClosed bool
+	finished   bool
+	err        error // of the stream, once finished
+
+	sendMu sync.Mutex
+	send   sender
+}
+
+// An openOp is an operation that is not over.
+type openOp struct {
+	kind     kind
+	answered bool
+	fix      func(body any) any
+	batch    *batch
+}
+
+// Session implements the RPC.
+func (s *service) Session(
+	stream grpc.BidiStreamingServer[queuepb.SessionRequest, queuepb.SessionResponse],
+) error {
+	first, err := stream.Recv()
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			return helloExpected()
+		}
+		return err
+	}
+	c := s.caller(stream.Context())
+	hello, refused := s.checkHello(first.Hello)
+	if refused != nil {
+		return refused
+	}
+	ss := &session{
+		srv:    s.Server,
+		stream: stream,
+		id:     hello.SessionId,
+		broker: s.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId}),
+		caller: *c,
+		kick:   make(chan struct{}, 1),
+		done:   make(chan struct{}),
+		open:   make(map[uint64]*openOp),
+		send:   sender{held: make(map[uint64]int)},
+	}
+	ss.send.frame.keys = s.keys
+	ss.credit.Store(int64(hello.CreditBytes))
+	if err := stream.Send(&queuepb.SessionResponse{Hello: c.info()}); err != nil {
+		ss.broker.Close()
+		return err
+	}
+	s.log.LogAttrs(stream.Context(), slog.LevelDebug, "session opened",
+		slog.String("client", show(hello.ClientName)), slog.String("client_version", show(hello.ClientVersion)),
+		slog.String("tenant", c.id.TenantName), slog.String("principal", c.id.Principal))
+	return s.runSession(ss, first)
+}
+
+// checkHello checks and completes the first frame's hello.
+func (s *service) checkHello(hello *queuepb.Hello) (*queuepb.Hello, *broker.Error) {
+	if hello == nil {
+		return nil, helloExpected()
+	}
+	if hello.ProtocolVersion != protocolVersion {
+		return nil, refuse(reasonVersionUnsupported, "hello.protocol_version", fmt.Sprintf(
+			"this server speaks version %d of the Session protocol: use a client that does, or the plain RPCs", protocolVersion))
+	}
+	if n := len(hello.SessionId); n != 0 && (n < minSessionID || n > maxSessionID) {
+		return nil, refuse(reasonSessionIDInvalid, "hello.session_id", "use 16 to 64 random bytes, or none")
+	}
+	if hello.CreditBytes == 0 {
+		hello.CreditBytes = defaultCreditBytes
+	}
+	if hello.CreditBytes < uint64(s.limits.payload) {
+		return nil, refuse(reasonCreditInvalid, "hello.credit_bytes", fmt.Sprintf(
+			"give credit for at least one message, that is %d bytes, or leave it unset", s.limits.payload))
+	}
+	hello.CreditBytes = min(hello.CreditBytes, maxCreditBytes)
+	hello.SessionId = slices.Clone(hello.SessionId)
+	hello.ClientName = trimText(hello.ClientName, maxHelloName)
+	hello.ClientVersion = trimText(hello.ClientVersion, maxHelloName)
+	return hello, nil
+}
+
+func helloExpected() *broker.Error {
+	return refuse(reasonHelloExpected, "hello", "the first frame must have hello, and only the first")
+}
+
+// runSession works until the session is over. The receiver may outlive the handler by a moment: what it waits for ends
+// with the stream's context, which ends when the handler has returned. Shutdown waits for it.
+func (s *service) runSession(ss *session, first *queuepb.SessionRequest) error {
+	if !s.addSession(ss) {
+		ss.broker.Close()
+		return errDraining()
+	}
+	s.background.Go(func() {
+		defer ss.recover()
+		ss.receive(first)
+	})
+	s.background.Go(func() {
+		defer ss.recover()
+		ss.writeLoop()
+	})
+	select {
+	case <-ss.done:
+	case <-ss.stream.Context().Done():
+		ss.finish(ss.stream.Context().Err())
+	}
+	s.removeSession(ss)
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.err
+}
+
+// finish ends the session; the first reason counts. A nil error is the clean end.
+func (ss *session) finish(err error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.finished {
+		return
+	}
+	ss.finished, ss.err = true, err
+	close(ss.done)
+}
+
+// recover turns a panic in one of the session's goroutines into its end; the interceptor sees only the handler's.
+func (ss *session) recover() {
+	if p := recover(); p != nil {
+		ss.finish(ss.srv.panicked(ss.stream.Context(), p))
+	}
+}
+
+// wake makes the sender look for work.
+func (ss *session) wake() {
+	select {
+	case ss.kick <- struct{}{}:
+	default:
+	}
+}
+
+// receive is the receiver.
+func (ss *session) receive(first *queuepb.SessionRequest) {
+	// A cut for the broker, and only now: nothing may be submitted to a closed session.
+	defer func() {
+		ss.flushPassed()
+		ss.broker.Close()
+		if items := ss.items.Load(); items != nil {
+			items.Close()
+		}
+	}()
+	first.Hello = nil
+	err := ss.take(first)
+	for err == nil {
+		var in *queuepb.SessionRequest
+		if in, err = ss.stream.Recv(); err == nil {
+			err = ss.take(in)
+		}
+	}
+	if errors.Is(err, io.EOF) { // the client has closed its side: its operations are still answered
+		ss.mu.Lock()
+		ss.halfClosed = true
+		ss.mu.Unlock()
+		ss.wake()
+		<-ss.done
+		return
+	}
+	ss.finish(err)
+}
+
+// take carries out one frame, in the order of its fields' numbers. An error ends the session.
+func (ss *session) take(in *queuepb.SessionRequest) error {
+	if in.Hello != nil {
+		return helloExpected()
+	}
+	few := false
+	if len(in.Operations) > 0 {
+		var err error
+		if few, err = ss.operations(in.Operations); err != nil {
+			return err
+		}
+	}
+	wake := false
+	for _, c := range in.Credits {
+		wake = ss.grant(c) || wake
+	}
+	for _, id := range in.Detach {
+		ss.detach(id)
+	}
+	if in.AnsweredBelow > 0 {
+		ss.answeredBelow(in.AnsweredBelow)
+	}
+	if in.Ping != 0 {
+		ss.mu.Lock()
+		ss.pong = in.Ping
+		ss.mu.Unlock()
+		wake = true
+	}
+	if few && ss.sendInLine() {
+		return nil
+	}
+	if wake || ss.hasLocal() {
+		ss.wake()
+	}
+	return nil
+}
+
+// operations checks and submits the operations of a frame. It reports whether hardly any operation is under way.
+func (ss *session) operations(in []*queuepb.Operation) (few bool, err error) {
+	ss.caller.now = ss.srv.now()
+	ops := make([]broker.Op, 0, len(in)) // not used again: the broker keeps those that have to wait
+	var batches []broker.Op
+	opened := make([]openOp, len(in)) // one allocation for a frame's operations
+	ss.mu.Lock()
+	err = ss.registerLocked(in, opened)
+	ss.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
+	for i, o := range in {
+		op, refused := ss.operation(o, &opened[i], &batches)
+		switch {
+		case refused != nil:
+			ss.answer(o.Id, &opened[i], op.kind, refused)
+		case op.answer != nil:
+			ss.answer(o.Id, &opened[i], op.kind, op.answer)
+		case op.request != nil:
+			opened[i].fix = op.fix
+			ops = append(ops, broker.Op{ID: o.Id, Credit: op.credit, Timeout: op.timeout, Request: op.request})
+		}
+	}
+	ss.submit(ops, batches)
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(in) <= fewOps && len(ss.open)-ss.consumes <= fewOps, nil
+}
+
+// submit hands operations to the broker, and tells it which Ends have been written.
+func (ss *session) submit(ops, batches []broker.Op) {
+	ss.submitMu.Lock()
+	defer ss.submitMu.Unlock()
+	ss.passLocked()
+	if len(batches) > 0 {
+		ss.items.Load().Submit(batches)
+	}
+	if len(ops) > 0 {
+		ss.broker.Submit(ops)
+	}
+}
+
+// passLocked notes the Ends that have been written; the broker hears of them with what is submitted next.
+func (ss *session) passLocked() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, op := range ss.passed {
+		ss.broker.Passed(op)
+	}
+	ss.passed = ss.passed[:0]
+}
+
+// flushPassed tells the broker at once: the watchdog calls it for sessions that submit nothing.
+func (ss *session) flushPassed() {
+	ss.submitMu.Lock()
+	defer ss.submitMu.Unlock()
+	ss.passLocked()
+	ss.broker.Flush()
+}
+
+// registerLocked opens a frame's operations. What it refuses ends the session.
+func (ss *session) registerLocked(in []*queuepb.Operation, opened []openOp) error {
+	for i, o := range in {
+		if o.Id == 0 {
+			return refuse(reasonOpIDInvalid, "operations.id", "number operations from 1, rising")
+		}
+		if _, ok := ss.open[o.Id]; ok {
+			return refuse(reasonOpIDInvalid, "operations.id", fmt.Sprintf(
+				"operation %d is still under way: number operations from 1, rising", o.Id))
+		}
+		opened[i].kind = kindOf(o.Request)
+		if opened[i].kind == kindConsume {
+			ss.consumes++
+		}
+		ss.open[o.Id] = &opened[i]
+		ss.unanswered++
+	}
+	if ss.unanswered > maxWindow {
+		return refuse(reasonWindowExceeded, "operations", fmt.Sprintf(
+			"more than %d operations wait for their answer: await some before sending more", maxWindow))
+	}
+	return nil
+}
+
+// kindOf reads the kind off the oneof.
+func kindOf(request any) kind {
+	switch request.(type) {
+	case *queuepb.Operation_Enqueue:
+		return kindEnqueue
+	case *queuepb.Operation_Call:
+		return kindCall
+	case *queuepb.Operation_Consume:
+		return kindConsume
+	case *queuepb.Operation_Receive:
+		return kindReceive
+	}
+	return kindNone // one answer, whose type tells what it answers
+}
+
+// operation checks and converts one operation of a frame. The items of a batch go into batches.
+func (ss *session) operation(o *queuepb.Operation, opened *openOp, batches *[]broker.Op) (operation, *broker.Error) {
+	if b, ok := o.Request.(*queuepb.Operation_EnqueueBatch); ok {
+		return ss.batchOps(o.Id, b.EnqueueBatch, opened, batches)
+	}
+	op, err := ss.caller.operation(o.Request)
+	if err != nil {
+		return op, err
+	}
+	switch op.kind {
+	case kindCall, kindReceive:
+		if op.credit = o.Credit; op.credit == 0 {
+			op.credit = defaultReplyCredit
+		}
+	case kindReply:
+		op.timeout, err = replyTimeout(o)
+	}
+	return op, err
+}
+
+// replyTimeout is how long a reply may wait for room in its pipe.
+func replyTimeout(o *queuepb.Operation) (time.Duration, *broker.Error) {
+	if o.Timeout == nil {
+		return maxReplyWait, nil
+	}
+	d, err := duration(o.Timeout, "timeout")
+	if err == nil && d < 0 {
+		err = refuse(reasonDurationInvalid, "timeout", "use 0 to 10 s, or leave it unset")
+	}
+	return min(d, maxReplyWait), err
+}
+
+// itemBits is how many bits of an item's number in the broker's session tell its place in the batch.
+const itemBits = 10
+
+// batchOps makes operations of the items of a batch. They have a broker session of their own, under an id that follows
+// from the client's, and numbers that follow from the batch's: so a batch that is repeated after a cut has the outcomes
+// that it had before, and its items' numbers stay clear of the client's.
+func (ss *session) batchOps(
+	id uint64, req *queuepb.EnqueueBatchRequest, opened *openOp, ops *[]broker.Op,
+) (operation, *broker.Error) {
+	op := operation{kind: kindEnqueueBatch}
+	if id >= 1<<(64-itemBits) {
+		return op, refuse(reasonOpIDInvalid, "id", "batches need an operation id below 2^54")
+	}
+	if err := ss.caller.checkBatch(req); err != nil {
+		return op, err
+	}
+	b, items := ss.caller.batch(req, func(i int) uint64 { return id<<itemBits + uint64(i) })
+	if b.left == 0 {
+		op.answer = b.response
+		return op, nil
+	}
+	if ss.items.Load() == nil {
+		ss.items.Store(ss.srv.broker.Attach(ss.caller.id, broker.SessionOptions{ID: ss.itemsID()}))
+		ss.wake() // the sender has to listen to it
+	}
+	opened.batch = b
+	*ops = append(*ops, items...)
+	return op, nil
+}
+
+// itemsID is the id of the broker's session for items of batches.
+func (ss *session) itemsID() []byte {
+	if len(ss.id) == 0 {
+		return nil
+	}
+	return append(slices.Clone(ss.id), "/items"...)
+}
+
+// answer gives an operation a result that the server knows by itself.
+func (ss *session) answer(id uint64, opened *openOp, k kind, body any) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if opened.kind == kindNone {
+		opened.kind = k
+	}
+	ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: body})
+}
+
+func (ss *session) hasLocal() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.local) > 0
+}
+
+// grant gives credit. It reports whether the sender may go on.
+func (ss *session) grant(c *queuepb.Credit) bool {
+	ss.unread.Store(0)
+	if c.OperationId != 0 {
+		ss.submitMu.Lock()
+		defer ss.submitMu.Unlock()
+		ss.broker.Credit(c.OperationId, c.Items)
+		return false
+	}
+	// At most what a session may ask for at first: more has no use, and would overflow some day.
+	for {
+		old := ss.credit.Load()
+		sum := min(old+int64(min(c.Bytes, maxCreditBytes)), maxCreditBytes)
+		if ss.credit.CompareAndSwap(old, sum) {
+			return old <= 0 && sum > 0
+		}
+	}
+}
+
+// detach leaves an operation that streams. Results of it that are on their way may still come; after that, none.
+func (ss *session) detach(id uint64) {
+	ss.mu.Lock()
+	op, ok := ss.open[id]
+	if ok = ok && op.kind.streams(); ok {
+		ss.closeLocked(id, op)
+	}
+	ss.mu.Unlock()
+	if ok {
+		ss.submitMu.Lock()
+		defer ss.submitMu.Unlock()
+		ss.broker.Detach(id)
+	}
+}
+
+// closeLocked forgets an operation that is over.
+func (ss *session) closeLocked(id uint64, op *openOp) {
+	if !op.answered {
+		op.answered = true
+		ss.unanswered--
+	}
+	if op.kind == kindConsume {
+		ss.consumes--
+	}
+	delete(ss.open, id)
+}
+
+func (ss *session) answeredBelow(id uint64) {
+	ss.unread.Store(0)
+	ss.submitMu.Lock()
+	defer ss.submitMu.Unlock()
+	ss.broker.AnsweredBelow(id)
+	if items := ss.items.Load(); items != nil {
+		items.AnsweredBelow(min(id, 1<<(64-itemBits)-1) << itemBits)
+	}
+}

@@ -1,0 +1,262 @@
+package server
+
+import (
+	"time"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+)
+
+// The sending half of a session.
+
+const (
+	// A frame is full with so many results or bytes, and never longer than what every client takes.
+	// (4 MiB): the last result adds a message of LargestPayload at most.
+	fullFrame     = 512
+	fullFrameSize = 1 << 19
+
+	// With at most so many operations under way the receiver sends their results itself. Deciding by the size of frames
+	// instead was tried: it costs a busy session a third of its throughput.
+	fewOps = 2
+
+	// The receiver sends only while less than this was sent since the client last showed that it reads. gRPC takes
+	// 64 KiB of a stream without waiting for the network, so that such a Send returns at once, whatever the client does.
+	maxUnreadInLine = 32 << 10
+
+	// maxCreditBytes is the most byte credit a session can have.
+	maxCreditBytes = 1 << 30
+
+	// sendLimit is how long one Send may take before the client counts as not reading.
+	sendLimit = 10 * time.Second
+)
+
+// A sender is what whoever sends needs, guarded by session.sendMu.
+type sender struct {
+	frame    frame
+	events   []broker.Event // as gathered, from next on not sent
+	kinds    []kind         // theirs
+	next     int
+	waiting  []heldEvent
+	held     map[uint64]int // how many events of an operation are in waiting
+	ends     []uint64       // operations whose End is in the frame
+	lastSize int            // results in the last frame
+}
+
+// A heldEvent waits for byte credit, or behind one of its operation that does.
+type heldEvent struct {
+	event broker.Event
+	kind  kind
+}
+
+// writeLoop is the sender.
+func (ss *session) writeLoop() {
+	for {
+		var items <-chan struct{}
+		if b := ss.items.Load(); b != nil {
+			items = b.Ready()
+		}
+		last := false
+		select {
+		case <-ss.broker.Ready():
+		case <-items:
+		case <-ss.kick:
+		case <-ss.srv.stopping:
+			last = true
+		case <-ss.done:
+			return
+		}
+		ss.sendMu.Lock()
+		err := ss.flush()
+		ss.sendMu.Unlock()
+		switch {
+		case err != nil:
+			ss.finish(err)
+			return
+		case ss.broker.TakenOver():
+			ss.finish(refuse(reasonSessionTakenOver, "",
+				"a newer stream has this session id: end this one, and do not reconnect with it"))
+			return
+		case last:
+			ss.finish(errDraining())
+			return
+		case ss.isAnswered():
+			ss.finish(nil)
+			return
+		}
+	}
+}
+
+// isAnswered reports whether the client has closed its side and all it asked is answered.
+func (ss *session) isAnswered() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.halfClosed && ss.unanswered == 0 && len(ss.local) == 0
+}
+
+// sendInLine lets the receiver send, if the sender is idle anyway. It reports whether it did.
+func (ss *session) sendInLine() bool {
+	if ss.unread.Load() > maxUnreadInLine || !ss.sendMu.TryLock() {
+		return false
+	}
+	defer ss.sendMu.Unlock()
+	if ss.send.lastSize > fewOps {
+		ss.send.lastSize = 0 // busy just now: leave it to the sender, and look again next time
+		return false
+	}
+	if err := ss.flush(); err != nil {
+		ss.finish(err)
+	}
+	return true
+}
+
+// flush sends all that there is to send. The caller holds sendMu.
+func (ss *session) flush() error {
+	out := &ss.send.frame.out
+	for {
+		// The pong first: what the broker has by now is of operations before the ping, and goes out with or before it.
+		ss.mu.Lock()
+		pong, away := ss.pong, ss.goingAway
+		ss.pong, ss.goingAway = 0, nil
+		ss.mu.Unlock()
+		ss.gather()
+		for more := true; more; {
+			if more = ss.fill(); !more {
+				out.Pong, out.GoingAway = pong, away
+			}
+			if len(out.Results) == 0 && out.Pong == 0 && out.GoingAway == nil {
+				return nil
+			}
+			if err := ss.write(out); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// write sends one frame.
+func (ss *session) write(out *queuepb.SessionResponse) error {
+	ss.send.lastSize = len(out.Results)
+	ss.sending.Store(time.Now().UnixNano())
+	err := ss.stream.Send(out)
+	ss.sending.Store(0)
+	ss.send.frame.reset()
+	if len(ss.send.ends) > 0 {
+		ss.mu.Lock()
+		ss.passed = append(ss.passed, ss.send.ends...)
+		ss.mu.Unlock()
+		ss.send.ends = ss.send.ends[:0]
+	}
+	return err
+}
+
+// gather takes the events that wait in the broker, and the server's own. The caller has sent those before.
+func (ss *session) gather() {
+	s := &ss.send
+	clear(s.events)
+	s.events, s.next, s.kinds = ss.broker.Take(s.events[:0]), 0, s.kinds[:0]
+	var items []broker.Event
+	if b := ss.items.Load(); b != nil {
+		items = b.Take(nil)
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for i := range items {
+		ss.itemLocked(&items[i])
+	}
+	s.events = append(s.events, ss.local...)
+	clear(ss.local)
+	ss.local = ss.local[:0]
+	for i := range s.events {
+		s.kinds = append(s.kinds, ss.resolveLocked(&s.events[i]))
+	}
+}
+
+// kindGone is the kind of operations that are not open any more: the client left them, and wants no results.
+const kindGone kind = 255
+
+// resolveLocked finds out which operation an event belongs to, and what follows for it. An operation is answered, and
+// its number free, when its result is about to be written and not when it was: the client may be quicker than we.
+func (ss *session) resolveLocked(event *broker.Event) kind {
+	op, ok := ss.open[event.Op]
+	if !ok {
+		return kindGone
+	}
+	if op.fix != nil {
+		event.Body = op.fix(event.Body)
+	}
+	if !op.answered {
+		op.answered = true
+		ss.unanswered--
+	}
+	if event.Done {
+		ss.closeLocked(event.Op, op)
+	}
+	return op.kind
+}
+
+// itemLocked takes the answer to one item of a batch; the last one completes the batch.
+func (ss *session) itemLocked(event *broker.Event) {
+	id, place := event.Op>>itemBits, int(event.Op&(1<<itemBits-1))
+	op, ok := ss.open[id]
+	if !ok || op.batch == nil {
+		return // unreachable: batches are not detached
+	}
+	op.batch.set(place, event.Body)
+	if op.batch.left == 0 {
+		ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: op.batch.response})
+	}
+}
+
+// fill puts results into the frame until it is full. It reports whether there are more for another one.
+func (ss *session) fill() (more bool) {
+	s := &ss.send
+	size := 0
+	full := func() bool { return len(s.frame.out.Results) >= fullFrame || size >= fullFrameSize }
+	for len(s.waiting) > 0 {
+		h := &s.waiting[0]
+		if isItem(h.event.Body) && ss.credit.Load() <= 0 {
+			break
+		}
+		if full() {
+			return true
+		}
+		if s.held[h.event.Op]--; s.held[h.event.Op] == 0 {
+			delete(s.held, h.event.Op)
+		}
+		size += ss.add(&h.event, h.kind)
+		*h = heldEvent{}
+		s.waiting = s.waiting[1:]
+	}
+	for ; s.next < len(s.events); s.next++ {
+		if full() {
+			return true
+		}
+		event, k := &s.events[s.next], s.kinds[s.next]
+		if k == kindGone {
+			continue
+		}
+		item := isItem(event.Body)
+		if item && ss.credit.Load() <= 0 || len(s.held) > 0 && s.held[event.Op] > 0 {
+			s.waiting = append(s.waiting, heldEvent{*event, k})
+			s.held[event.Op]++
+			continue
+		}
+		size += ss.add(event, k)
+	}
+	return false
+}
+
+// add puts one result into the frame and returns its size, which for items is also what it takes of the byte credit.
+func (ss *session) add(event *broker.Event, k kind) int {
+	f := &ss.send.frame
+	r := f.result(k, event.Op, event.Done, event.Body)
+	f.out.Results = append(f.out.Results, r)
+	size := r.SizeVT()
+	if isItem(event.Body) {
+		ss.credit.Add(int64(-size))
+	} else if _, ok := event.Body.(*broker.End); ok {
+		ss.send.ends = append(ss.send.ends, event.Op)
+	}
+	ss.unread.Add(int64(size))
+	return size
+}
