@@ -1,0 +1,67 @@
+package client
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// outFrame is a frame that is already encoded. Its buffer belongs to gRPC once it was sent.
+type outFrame struct{ buf *[]byte }
+
+// inFrame is a frame as it came: whoever received it frees buf when nothing in it is needed any more.
+type inFrame struct{ buf mem.Buffer }
+
+// vtMessage is a message with generated marshalling.
+type vtMessage interface {
+	MarshalToSizedBufferVT(b []byte) (int, error)
+	SizeVT() int
+	UnmarshalVT(b []byte) error
+}
+
+// codec encodes for gRPC: frames of sessions as they are, generated messages by their own methods, and others (health,
+// reflection, over [Client.Conn]) as usual. Its name on the wire is the usual one.
+type codec struct{}
+
+// Name implements encoding.CodecV2.
+func (codec) Name() string { return "proto" }
+
+// Marshal takes its buffers from gRPC's pool, which gets them back when they were written.
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	pool := mem.DefaultBufferPool()
+	switch m := v.(type) {
+	case *outFrame:
+		return mem.BufferSlice{mem.NewBuffer(m.buf, pool)}, nil
+	case vtMessage:
+		buf := pool.Get(m.SizeVT())
+		if _, err := m.MarshalToSizedBufferVT(*buf); err != nil {
+			pool.Put(buf)
+			return nil, err
+		}
+		return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	case proto.Message:
+		b, err := proto.Marshal(m)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, err
+	default:
+		return nil, fmt.Errorf("cannot encode %T", v)
+	}
+}
+
+// Unmarshal copies what messages keep; a frame keeps the buffer itself.
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	if m, ok := v.(*inFrame); ok {
+		m.buf = buf
+		return nil
+	}
+	defer buf.Free()
+	switch m := v.(type) {
+	case vtMessage:
+		return m.UnmarshalVT(buf.ReadOnlyData())
+	case proto.Message:
+		return proto.Unmarshal(buf.ReadOnlyData(), m)
+	default:
+		return fmt.Errorf("cannot decode %T", v)
+	}
+}

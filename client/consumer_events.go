@@ -1,0 +1,239 @@
+package client
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/replyq/replyq/api/queuepb"
+)
+
+// This file is what run does to a consumer.
+
+// Numbers of ConsumeResponse.
+const (
+	consumeStarted    = 1
+	consumeDelivery   = 2
+	consumeWaiterGone = 3
+	consumeLeaseLost  = 4
+)
+
+// result implements sink.
+func (s *Consumer) result(r *result) {
+	if e := r.failure(); e != nil {
+		s.refused(e)
+		return
+	}
+	switch num, bytes := event(r.body); num {
+	case consumeStarted:
+		s.registered()
+	case consumeDelivery:
+		s.arrived(bytes)
+	case consumeWaiterGone:
+		var p queuepb.WaiterGone
+		if p.UnmarshalVT(bytes) == nil {
+			s.tell(s.find(p.GetMessageId(), p.GetAttempt()), ErrWaiterGone)
+		}
+	case consumeLeaseLost:
+		var p queuepb.LeaseLost
+		if p.UnmarshalVT(bytes) == nil {
+			s.tell(s.find(p.GetMessageId(), p.GetAttempt()), ErrLeaseLost)
+		}
+	}
+	if r.done {
+		s.finish(ErrStopped)
+	}
+}
+
+func (s *Consumer) registered() {
+	s.mu.Lock()
+	first := !s.running && !s.isOver
+	s.running = true
+	held, stopping := s.held.all(), s.stopping
+	s.mu.Unlock()
+	if first {
+		close(s.started)
+	}
+	if stopping { // the server has forgotten that with the stream
+		t := newTask(opStop, nil)
+		t.body = appendRequest(t.body, opStop, &queuepb.StopConsumingRequest{ConsumerId: s.config.ConsumerID})
+		_ = s.link.submitNow(&t.operation) // fails only when the client is closed, which ends the consumer as well
+	}
+	// Which of the leases it still has, a consumer that has come back learns by extending them.
+	s.extend(held)
+}
+
+func (s *Consumer) arrived(bytes []byte) {
+	d := &Delivery{consumer: s}
+	if err := decodeDelivery(append(make([]byte, 0, len(bytes)), bytes...), d); err != nil {
+		s.client.log.Error("delivery cannot be read", "consumer", s.config.ConsumerID, "error", err)
+		return
+	}
+	d.extendedTo(d.LeaseExpiresAt)
+	s.mu.Lock()
+	if s.isOver {
+		s.mu.Unlock()
+		return
+	}
+	if s.leaseTime == 0 && !d.LeaseExpiresAt.IsZero() {
+		s.leaseTime = max(time.Until(d.LeaseExpiresAt)-s.link.clockSkew(), time.Second)
+	}
+	s.held.add(d)
+	if s.take == nil {
+		s.ready = append(s.ready, d)
+		s.wakeOneLocked()
+	}
+	s.mu.Unlock()
+	s.link.leases.Add(1)
+	if s.take != nil {
+		s.take(d)
+	}
+}
+
+// find returns the delivery that the server speaks of, nil if it is not held any more. That happens seldom enough to look
+// through all of them.
+func (s *Consumer) find(messageID string, attempt uint32) *Delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d := s.held.first; d != nil; d = d.next {
+		if d.MessageID == messageID && d.Attempt == attempt {
+			return d
+		}
+	}
+	return nil
+}
+
+// tell ends the context of a delivery. One whose lease is lost is forgotten; one that nobody waits for is to be settled.
+func (s *Consumer) tell(d *Delivery, cause Reason) {
+	if d == nil {
+		return
+	}
+	d.end(cause)
+	if cause == ErrLeaseLost {
+		s.client.log.Info("lease was lost", "queue", d.Queue, "message", d.MessageID, "attempt", d.Attempt)
+		s.forget(d)
+	}
+}
+
+// forget takes a delivery off the consumer, since it was settled or lost. It tells whether it was there.
+func (s *Consumer) forget(d *Delivery) bool {
+	s.mu.Lock()
+	there := s.held.remove(d)
+	s.mu.Unlock()
+	if !there {
+		return false
+	}
+	s.link.leases.Add(-1)
+	return true
+}
+
+// refused ends the consumer with a refusal, or opens it again if that helps.
+func (s *Consumer) refused(e *Error) {
+	d, again := e.repeatAfter()
+	s.mu.Lock()
+	if e.Code == codes.Unimplemented && s.toldHeld {
+		// The server cannot take leases back: then without them.
+		s.noHeld, s.toldHeld, again, d = true, false, true, 0
+	}
+	if !again || s.isOver {
+		s.mu.Unlock()
+		s.finish(e)
+		return
+	}
+	var lost []*Delivery
+	if s.noHeld {
+		lost = s.dropLocked()
+		s.ready = nil
+	}
+	s.retry = time.AfterFunc(spread(d), s.reopen)
+	s.mu.Unlock()
+	s.loseAll(lost)
+}
+
+// reopen submits the consumer once more.
+func (s *Consumer) reopen() {
+	body := s.resume(false)
+	if body == nil {
+		return
+	}
+	s.body = body
+	if err := s.link.submitNow(&s.operation); err != nil {
+		s.finish(err)
+	}
+}
+
+// resume implements sink: the consumer opens again, with the leases that it holds.
+func (s *Consumer) resume(anew bool) []byte {
+	s.mu.Lock()
+	if s.isOver {
+		s.mu.Unlock()
+		return nil
+	}
+	var lost []*Delivery
+	var leases []*queuepb.Handle
+	if anew || s.noHeld {
+		lost = s.dropLocked()
+		s.ready = nil
+	}
+	for d := s.held.first; d != nil; d = d.next {
+		leases = append(leases, &queuepb.Handle{Token: d.lease})
+	}
+	s.toldHeld = len(leases) > 0
+	s.mu.Unlock()
+	s.loseAll(lost)
+	return s.request(leases)
+}
+
+// extend asks for more time for deliveries, and ends the contexts of those that have none, or no waiter.
+func (s *Consumer) extend(held []*Delivery) {
+	const most = 1000 // leases in one request
+	for len(held) > 0 {
+		part := held[:min(len(held), most)]
+		held = held[len(part):]
+		p := &queuepb.ExtendLeasesRequest{LeaseTime: wireDuration(s.config.LeaseTime)}
+		for _, d := range part {
+			p.Leases = append(p.Leases, &queuepb.Handle{Token: d.lease})
+		}
+		t := newTask(opExtend, func(r *result) { s.extended(part, r) })
+		t.leased = true
+		t.body = appendRequest(t.body, opExtend, p)
+		if s.link.submitNow(&t.operation) != nil {
+			return // the client is closed, which ends the consumer as well
+		}
+	}
+}
+
+func (s *Consumer) extended(part []*Delivery, r *result) {
+	if e := r.failure(); e != nil {
+		if errors.Is(e, ReasonLeaseUnknown) {
+			s.loseThese(part)
+		}
+		return // the next round asks again
+	}
+	var p queuepb.ExtendLeasesResponse
+	if p.UnmarshalVT(r.body) != nil {
+		return
+	}
+	for i, result := range p.GetResults() {
+		if i >= len(part) {
+			return
+		}
+		d := part[i]
+		switch {
+		case result.GetError() != nil:
+			s.loseThese(part[i : i+1])
+		case result.GetWaiterGone():
+			d.end(ErrWaiterGone)
+			fallthrough
+		default:
+			d.extendedTo(wireTime(result.GetExpiresAt()))
+		}
+	}
+}
+
+func (s *Consumer) loseThese(part []*Delivery) {
+	for _, d := range part {
+		s.tell(d, ErrLeaseLost)
+	}
+}

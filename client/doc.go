@@ -1,0 +1,70 @@
+// Package client is the Go client of replyq: it enqueues messages, calls and awaits answers, works on deliveries, and
+// opens and passes on pipes.
+//
+// Start with a [Client] from [New]. [Client.Enqueue] stores a message; [Client.Call] stores one and awaits its replies;
+// [Client.Work] runs a [Handler] for each delivery of a queue. A [Future] is a typed value that will come through a
+// pipe: it may be awaited by many, in any process that holds its handle.
+//
+// # What it promises
+//
+// Every call ends: with a result, with the reason the server gives, or with its context. Errors are [*Error] (a request
+// was refused) or [*EndError] (a pipe ended otherwise than OK); test them with [errors.Is] and a [Reason], such as
+// [ErrBroken] or [ReasonQueueFull]. An error's Outcome says whether the request may have been carried out after all.
+// A refusal that asks for patience (RESOURCE_EXHAUSTED or DRAINING with a time to wait) is waited for and repeated until
+// the context ends.
+//
+// All methods of [Client], [Consumer], [Delivery], [Pipe] and [Future] may be called by many goroutines at once; a
+// [Call] belongs to one goroutine at a time, its Cancel aside.
+//
+// # Sessions
+//
+// All operations travel in sessions: long-lived streams, [WithSessions] many, each on a connection of its own; calls are
+// spread over them in turn. An operation is encoded by the goroutine that asks for it and sent together with whatever
+// else has gathered since the last frame. With at most two operations under way the caller sends by itself, which saves
+// a change of goroutine.
+//
+// The server lends each session a window of unanswered operations; callers wait for room. The client lends the server
+// credit: replies per pipe reader, given back as the application takes them, and bytes per session, given back as they
+// arrive. So a slow reader of one call holds back that call's replier and nobody else, unless more than 64 MiB lie
+// unread in one session.
+//
+// # What reconnecting does
+//
+// When a stream is lost, the link opens a new one under the same session id, with backoff and jitter, for as long as
+// there is something to do. Then, in this order:
+//
+//   - Operations without an answer are sent again, with their old ids in their old order: the server answers those it
+//     had carried out with their first outcome. Those whose caller has left are not. After an absence longer than the
+//     server remembers outcomes, those that could happen twice fail with an unknown outcome instead.
+//   - Readers of pipes (calls that have their receipt, receives) go on with a Receive from the next sequence. The
+//     application sees neither gap nor duplicate.
+//   - Consumers open again under their consumer id, with the leases they hold. A server that cannot take these back
+//     gets none, and the contexts of the old deliveries end with [ErrLeaseLost].
+//
+// If the greeting names another boot epoch, the server has lost its memory: readers end with [ErrLost], leases are
+// unknown, and unanswered requests, which nobody has confirmed, are sent again as new ones.
+//
+// When the server announces that it goes away, nothing new is sent to it, and what is under way is finished: on a
+// server with a journal until all is answered, then the link moves on; on one without until it closes the stream.
+//
+// # Goroutines
+//
+//   - run, one per link: started by the first operation, connects, reads the stream and hands results out; ends when
+//     the connection is lost and nothing is to be done, or with Close.
+//   - write, one per stream: started and awaited by run.
+//   - Work: one for each handler that runs; one for the context of a Work. Work awaits them all.
+//
+// Timers (the watch of calls, lease extension, repetition after a refusal) run short functions that never block.
+// Close stops them all and waits.
+//
+// # Locks
+//
+// Three kinds, taken in this order and mostly alone: Future.mu, then reader.mu or Consumer.mu (one call's replies; one
+// consumer's deliveries), then link.mu (the operations of a session, its window and its frame to be). Nothing is sent,
+// logged or called back under any of them. Results are handed out by run alone, one after the other, so the results of
+// an operation need no other order.
+//
+// # What it leaves out
+//
+// Administration beyond a look at the queues: use AdminService of package queuepb over [Client.Conn].
+package client

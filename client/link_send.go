@@ -1,0 +1,161 @@
+package client
+
+import (
+	"context"
+	"runtime"
+
+	"google.golang.org/grpc"
+)
+
+const (
+	// inlineOutstanding is up to how many operations may be under way for a caller to send by itself: with more, the
+	// next frame is better left to the writer, which collects.
+	inlineOutstanding = 2
+	// inlineBytes keeps callers from sending what could block for want of flow control.
+	inlineBytes = 16 << 10
+)
+
+// stream is one stream of a link.
+type stream struct {
+	grpc.ClientStream
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wake     chan struct{} // holds one
+	away     bool          // the server is going away; guarded by link.mu
+	volatile bool          // it keeps no journal
+}
+
+// sendLocked has what is to be sent, sent, and gives the lock back. With inline the caller itself may do so.
+func (l *link) sendLocked(inline bool) {
+	s := l.stream
+	switch {
+	case s == nil:
+		l.startLocked()
+		l.mu.Unlock()
+	case l.sending || l.woken: // whoever is at it looks again afterwards
+		l.mu.Unlock()
+	case inline && l.young.n <= inlineOutstanding && l.gatherLocked(s):
+		l.sending = true
+		l.mu.Unlock()
+		if l.send(s) {
+			l.wakeWriter(s)
+		}
+	default:
+		l.woken = true
+		l.mu.Unlock()
+		s.wake <- struct{}{} // has room: woken says whether something is in it
+	}
+}
+
+func (l *link) wakeWriter(s *stream) {
+	l.mu.Lock()
+	if l.stream != s || l.sending || l.woken {
+		l.mu.Unlock()
+		return
+	}
+	l.woken = true
+	l.mu.Unlock()
+	s.wake <- struct{}{}
+}
+
+// write sends what gathers, until the stream ends.
+func (l *link) write(s *stream) {
+	for {
+		select {
+		case <-s.wake:
+		case <-s.ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		busy := l.young.n > inlineOutstanding
+		l.mu.Unlock()
+		if busy {
+			runtime.Gosched() // others are about to submit: their operations share the frame
+		}
+		l.mu.Lock()
+		l.woken = false
+		for l.stream == s && !l.sending && l.gatherLocked(s) {
+			l.sending = true
+			l.mu.Unlock()
+			l.send(s)
+			l.mu.Lock()
+		}
+		l.mu.Unlock()
+	}
+}
+
+// send encodes and sends what was gathered, and tells whether more has come since. Only whoever set sending calls it.
+func (l *link) send(s *stream) (more bool) {
+	out := l.frame.encode()
+	l.frame.reset()
+	err := s.SendMsg(out)
+	if err != nil {
+		s.cancel() // run learns the reason from its own end of the stream
+	}
+	l.mu.Lock()
+	l.sending = false
+	more = l.queue.n > 0 || len(l.again) > 0 || len(l.credits) > 0 || len(l.detach) > 0
+	if l.stream != s {
+		l.idle.Broadcast()
+	}
+	l.mu.Unlock()
+	return more && err == nil
+}
+
+// gatherLocked moves what may be sent now into the frame, and tells whether there is any.
+func (l *link) gatherLocked(s *stream) bool {
+	f := &l.frame
+	size, limit := 0, min(frameTarget, l.maxFrame-256)
+	fits := func(op *operation) bool {
+		size += maxOperationOverhead + len(op.body)
+		return len(f.operations) == 0 || len(f.operations) < maxFrameOperations && size <= limit
+	}
+	for len(l.again) > 0 && fits(l.again[0]) {
+		if op := l.again[0]; op.state == opSent {
+			f.operations = append(f.operations, op)
+		}
+		l.again = l.again[1:]
+	}
+	if len(l.again) == 0 {
+		l.gatherQueueLocked(s, fits)
+	}
+	f.credits, l.credits = append(f.credits, l.credits...), l.credits[:0]
+	f.detach, l.detach = append(f.detach, l.detach...), l.detach[:0]
+	if l.owed >= sessionCredit/4 {
+		if l.unread.Load() < unreadLimit {
+			f.creditBytes, l.owed = l.owed, 0
+		} else {
+			l.starved.Store(true)
+		}
+	}
+	if f.empty() {
+		return false
+	}
+	low := l.lastID + 1
+	if l.unanswered.first != nil {
+		low = l.unanswered.first.id
+	}
+	if low != l.toldBelow {
+		f.answeredBelow, l.toldBelow = low, low
+	}
+	return true
+}
+
+// gatherQueueLocked gives operations of the queue their ids, so that ids rise in the order of sending.
+func (l *link) gatherQueueLocked(s *stream, fits func(*operation) bool) {
+	for op := l.queue.first; op != nil && l.unanswered.n < l.window; {
+		next := op.next
+		if !s.away || op.kind.finishes() {
+			if !fits(op) {
+				return
+			}
+			l.queue.remove(op)
+			l.lastID++
+			op.id, op.state = l.lastID, opSent
+			l.unanswered.push(op)
+			l.ops[op.id] = op
+			l.frame.operations = append(l.frame.operations, op)
+		}
+		op = next
+	}
+}
