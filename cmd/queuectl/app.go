@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/client"
+)
+
+// app is what every command has at hand.
+type app struct {
+	globals
+	std streams
+
+	// The rest is set by connect.
+	client  *client.Client
+	info    *queuepb.GetServerInfoResponse
+	ctx     context.Context // ends with the first signal, by errInterrupted
+	force   context.Context // ends with the second
+	signals chan os.Signal
+	ending  sync.WaitGroup // the goroutine that waits for signals
+	stop    func()
+
+	mu sync.Mutex // over standard output and standard error
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// connect makes the client and finds out whether the server is there, so that this is told apart from all other waiting.
+// Standard input is to be read before it: from here on a signal ends contexts and not the process.
+func (a *app) connect() error {
+	key, err := a.apiKey()
+	if err != nil {
+		return err
+	}
+	log, connected := a.logger()
+	options := []client.Option{
+		client.WithName("queuectl"),
+		client.WithLogger(log),
+	}
+	if key != "" {
+		options = append(options, client.WithAPIKey(key))
+	}
+	if a.client, err = client.New(a.Server, options...); err != nil {
+		return usageError(err.Error())
+	}
+	a.catchSignals()
+	ctx, cancel := context.WithTimeout(a.ctx, a.ConnectTimeout)
+	defer cancel()
+	defer a.watch(func(context.Context) string { return "a connection to " + a.Server })()
+	a.info, err = a.client.ServerInfo(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &unreachableError{server: a.Server, err: err}
+	}
+	connected()
+	return err
+}
+
+func (a *app) apiKey() (string, error) {
+	if a.APIKeyFile == "" {
+		return os.Getenv("REPLYQ_API_KEY"), nil
+	}
+	file, err := os.ReadFile(a.APIKeyFile)
+	if err != nil {
+		return "", usageError("API key: " + err.Error())
+	}
+	return strings.TrimSpace(string(file)), nil
+}
+
+// catchSignals makes signals end a.ctx and a.force, one after the other.
+func (a *app) catchSignals() {
+	ctx, interrupt := context.WithCancelCause(context.Background())
+	force, forceNow := context.WithCancelCause(context.Background())
+	a.ctx, a.force = ctx, force
+	a.signals = make(chan os.Signal, 2)
+	signal.Notify(a.signals, syscall.SIGINT, syscall.SIGTERM)
+	closing := make(chan struct{})
+	a.ending.Go(func() {
+		for _, end := range []context.CancelCauseFunc{interrupt, forceNow} {
+			select {
+			case <-a.signals:
+				end(errInterrupted)
+			case <-closing:
+				return
+			}
+		}
+		signal.Stop(a.signals) // a third one has its usual effect
+	})
+	a.stop = func() {
+		signal.Stop(a.signals)
+		close(closing)
+		a.ending.Wait()
+	}
+}
+
+func (a *app) close() {
+	if a.client == nil {
+		return
+	}
+	_ = a.client.Close() // nothing that a person could do about it
+	if a.stop != nil {
+		a.stop()
+	}
+}
+
+func (a *app) interrupted() bool { return errors.Is(context.Cause(a.ctx), errInterrupted) }
+
+// print writes a result.
+func (a *app) print(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, _ = io.WriteString(a.std.out, text) // a closed pipe ends the process by its signal
+}
+
+// emit writes a result as a line of JSON.
+func (a *app) emit(record any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_ = encodeLine(a.std.out, record) // as in print
+}
+
+func encodeLine(w io.Writer, record any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(record)
+}
+
+// note writes a line for a person who watches.
+func (a *app) note(format string, args ...any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fmt.Fprintf(a.std.err, "queuectl: "+format+"\n", args...)
+}
+
+// lockedWriter is standard error, for others that write to it.
+type lockedWriter struct{ *app }
+
+func (w lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.std.err.Write(p)
+}
