@@ -145,6 +145,19 @@ func (b *Broker) Drain() {
 	}
 }
 
+// InFlight is how many deliveries have not been settled.
+func (b *Broker) InFlight() uint64 {
+	n := uint64(0)
+	for _, r := range b.runners {
+		r.run(func(s *shard) {
+			for _, q := range s.st.queues[1:] {
+				n += q.live.leasedN
+			}
+		})
+	}
+	return n
+}
+
 // Shutdown drains, and ends what cannot outlive the process: without a journal every open pipe ends SHUTTING_DOWN. Their
 // readers are told.
 func (b *Broker) Shutdown() {

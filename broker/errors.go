@@ -49,7 +49,6 @@ const (
 	ReasonConsumerTaken     Reason = "CONSUMER_ID_TAKEN"
 	ReasonConsumerTakenOver Reason = "CONSUMER_TAKEN_OVER"
 	ReasonConsumerUnknown   Reason = "CONSUMER_UNKNOWN"
-	ReasonOutcomeForgotten  Reason = "OUTCOME_FORGOTTEN"
 	ReasonDraining          Reason = "DRAINING"
 	ReasonNotImplemented    Reason = "NOT_IMPLEMENTED"
 )

@@ -118,7 +118,7 @@ type reader struct {
 // A parkedReply waits for room in its pipe.
 type parkedReply struct {
 	link  *link
-	op    *Op
+	op    Op
 	reply *Reply
 	pre   *prepared
 	until Time

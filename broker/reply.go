@@ -26,7 +26,7 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 	until := s.now.Add(op.Timeout)
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
 		p := s.st.pipes.at(r.Handle.Slot())
-		p.live.parked = append(p.live.parked, parkedReply{l, op, r, pre, until})
+		p.live.parked = append(p.live.parked, parkedReply{l, Op{ID: op.ID, Request: r}, r, pre, until})
 		s.timePipe(r.Handle.Slot())
 	}
 }
@@ -246,7 +246,7 @@ func (s *shard) retryParked(ref pipeRef) {
 	n := 0
 	for n < len(p.live.parked) {
 		w := p.live.parked[n]
-		if !w.link.closed && !s.tryReply(w.link, w.op, w.reply, w.pre, w.until > s.now) {
+		if !w.link.closed && !s.tryReply(w.link, &w.op, w.reply, w.pre, w.until > s.now) {
 			break
 		}
 		n++

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -53,14 +55,30 @@ func (r *runner) run(f func(*shard)) {
 		r.mu.Unlock()
 		return
 	}
-	r.shard.advance(TimeOf(r.broker.now()))
-	f(r.shard)
-	r.shard.finish()
+	r.callLocked(f)
 	carry := r.afterLocked(nil)
 	r.mu.Unlock()
 	if carry {
 		r.broker.carry(r)
 	}
+}
+
+// callLocked calls f with the shard. A panic in there leaves a state that nobody may trust or wait for, so it ends the
+// process, whatever the caller would do with it.
+func (r *runner) callLocked(f func(*shard)) {
+	ended := false
+	defer func() {
+		if !ended {
+			if p := recover(); p != nil {
+				go panic(fmt.Sprintf("broker: shard %d: %v\n%s", r.number, p, debug.Stack())) //nolint:forbidigo // to end the process
+				select {}
+			}
+		}
+	}()
+	r.shard.advance(TimeOf(r.broker.now()))
+	f(r.shard)
+	r.shard.finish()
+	ended = true
 }
 
 // runKept does so, and returns when the facts of f are kept.
@@ -75,9 +93,7 @@ func (r *runner) runKept(f func(*shard)) {
 		r.mu.Unlock()
 		return
 	}
-	r.shard.advance(TimeOf(r.broker.now()))
-	f(r.shard)
-	r.shard.finish()
+	r.callLocked(f)
 	carry := r.afterLocked(kept)
 	r.mu.Unlock()
 	if carry {

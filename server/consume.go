@@ -74,7 +74,6 @@ func (c *caller) consume(req *queuepb.ConsumeRequest) (operation, *broker.Error)
 	if err := consumeImplemented(req); err != nil {
 		return op, err
 	}
-	c.srv.noteConsumer(c.id.Tenant)
 	op.request = &broker.Consume{
 		Queues:        queues,
 		MaxInFlight:   req.MaxInFlight,

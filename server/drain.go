@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/replyq/replyq/api/queuepb"
-	"github.com/replyq/replyq/broker"
 )
 
 // Going down, and what has to end then.
@@ -57,7 +56,7 @@ func (s *Server) awaitDeliveries(ctx context.Context) {
 			return
 		case <-look.C:
 			quiet++
-			if s.inFlight(ctx) {
+			if s.broker.InFlight() > 0 {
 				quiet = 0
 			}
 		}
@@ -66,41 +65,6 @@ func (s *Server) awaitDeliveries(ctx context.Context) {
 
 // drainPoll is how often Shutdown looks whether deliveries are left.
 const drainPoll = 100 * time.Millisecond
-
-// inFlight reports whether a consumer of any tenant holds a delivery.
-func (s *Server) inFlight(ctx context.Context) bool {
-	s.mu.Lock()
-	tenants := slices.Collect(maps.Keys(s.tenants))
-	s.mu.Unlock()
-	for _, tenant := range tenants {
-		c := &caller{srv: s, id: broker.Identity{Tenant: tenant}}
-		list := &broker.QueueList{More: true}
-		for after := ""; list.More; {
-			body, err := s.do(ctx, c, operation{request: &broker.ListQueues{After: after, Limit: maxPage}})
-			if err != nil {
-				return false
-			}
-			var ok bool
-			if list, ok = body.(*broker.QueueList); !ok || len(list.Queues) == 0 {
-				break
-			}
-			for i := range list.Queues {
-				if list.Queues[i].InFlight > 0 {
-					return true
-				}
-			}
-			after = list.Queues[len(list.Queues)-1].Name
-		}
-	}
-	return false
-}
-
-// noteConsumer notes that a tenant may have deliveries in flight.
-func (s *Server) noteConsumer(tenant uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tenants[tenant] = struct{}{}
-}
 
 // drainTime is how long streams may still work.
 func (s *Server) drainTime(ctx context.Context) time.Duration {

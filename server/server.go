@@ -67,7 +67,6 @@ type Server struct {
 	background sync.WaitGroup
 
 	mu       sync.Mutex
-	tenants  map[uint32]struct{} // those that have consumed
 	sessions map[*session]struct{}
 	streams  int // plain RPCs that stream
 	draining bool
@@ -107,7 +106,6 @@ func New(cfg Config) (*Server, error) {
 		now:      cfg.Now,
 		health:   health.NewServer(),
 		stopped:  make(chan struct{}),
-		tenants:  make(map[uint32]struct{}),
 		sessions: make(map[*session]struct{}),
 	}
 	s.running, s.stop = context.WithCancel(context.Background())

@@ -27,8 +27,10 @@ type session struct {
 	srv    *Server
 	stream grpc.BidiStreamingServer[queuepb.SessionRequest, queuepb.SessionResponse]
 	id     []byte // the client's; empty if it cannot come back
-	broker *broker.Session
-	caller caller // the receiver's
+	// confirms says that the client tells what it has received.
+	confirms bool
+	broker   *broker.Session
+	caller   caller // the receiver's
 
 	// items is the broker's session for the items of batches, made when first needed; see batchOps.
 	items atomic.Pointer[broker.Session]
@@ -42,10 +44,12 @@ type session struct {
 
 	// submitMu lets one goroutine at a time tell the broker something: the receiver, or the watchdog for what is left.
 	submitMu sync.Mutex
+	ops      []broker.Op // of the frame that is being taken; the receiver's
 
 	mu         sync.Mutex
 	open       map[uint64]*openOp // by operation id
-	passed     []uint64           // operations whose End was written, and the broker does not know
+	passed     []uint64           // operations whose End has arrived, and the broker does not know
+	written    []writtenEnd       // Ends that were written, and the client has not confirmed
 	unanswered int
 	consumes   int // open Consumes
 	local      []broker.Event
@@ -84,15 +88,16 @@ func (s *service) Session(
 		return refused
 	}
 	ss := &session{
-		srv:    s.Server,
-		stream: stream,
-		id:     hello.SessionId,
-		broker: s.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId}),
-		caller: *c,
-		kick:   make(chan struct{}, 1),
-		done:   make(chan struct{}),
-		open:   make(map[uint64]*openOp),
-		send:   sender{held: make(map[uint64]int)},
+		srv:      s.Server,
+		stream:   stream,
+		id:       hello.SessionId,
+		confirms: hello.ConfirmsResults,
+		broker:   s.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId}),
+		caller:   *c,
+		kick:     make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		open:     make(map[uint64]*openOp),
+		send:     sender{held: make(map[uint64]int)},
 	}
 	ss.send.frame.keys = s.keys
 	ss.credit.Store(int64(hello.CreditBytes))
@@ -239,6 +244,9 @@ func (ss *session) take(in *queuepb.SessionRequest) error {
 	if in.AnsweredBelow > 0 {
 		ss.answeredBelow(in.AnsweredBelow)
 	}
+	if in.ResultsReceived > 0 {
+		ss.confirmed(in.ResultsReceived)
+	}
 	if in.Ping != 0 {
 		ss.mu.Lock()
 		ss.pong = in.Ping
@@ -257,7 +265,7 @@ func (ss *session) take(in *queuepb.SessionRequest) error {
 // operations checks and submits the operations of a frame. It reports whether hardly any operation is under way.
 func (ss *session) operations(in []*queuepb.Operation) (few bool, err error) {
 	ss.caller.now = ss.srv.now()
-	ops := make([]broker.Op, 0, len(in)) // not used again: the broker keeps those that have to wait
+	ops := ss.ops[:0]
 	var batches []broker.Op
 	opened := make([]openOp, len(in)) // one allocation for a frame's operations
 	ss.mu.Lock()
@@ -279,6 +287,8 @@ func (ss *session) operations(in []*queuepb.Operation) (few bool, err error) {
 		}
 	}
 	ss.submit(ops, batches)
+	clear(ops)
+	ss.ops = ops
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	return len(in) <= fewOps && len(ss.open)-ss.consumes <= fewOps, nil
@@ -295,24 +305,6 @@ func (ss *session) submit(ops, batches []broker.Op) {
 	if len(ops) > 0 {
 		ss.broker.Submit(ops)
 	}
-}
-
-// passLocked notes the Ends that have been written; the broker hears of them with what is submitted next.
-func (ss *session) passLocked() {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	for _, op := range ss.passed {
-		ss.broker.Passed(op)
-	}
-	ss.passed = ss.passed[:0]
-}
-
-// flushPassed tells the broker at once: the watchdog calls it for sessions that submit nothing.
-func (ss *session) flushPassed() {
-	ss.submitMu.Lock()
-	defer ss.submitMu.Unlock()
-	ss.passLocked()
-	ss.broker.Flush()
 }
 
 // registerLocked opens a frame's operations. What it refuses ends the session.
@@ -386,44 +378,6 @@ func replyTimeout(o *queuepb.Operation) (time.Duration, *broker.Error) {
 	return min(d, maxReplyWait), err
 }
 
-// itemBits is how many bits of an item's number in the broker's session tell its place in the batch.
-const itemBits = 10
-
-// batchOps makes operations of the items of a batch. They have a broker session of their own, under an id that follows
-// from the client's, and numbers that follow from the batch's: so a batch that is repeated after a cut has the outcomes
-// that it had before, and its items' numbers stay clear of the client's.
-func (ss *session) batchOps(
-	id uint64, req *queuepb.EnqueueBatchRequest, opened *openOp, ops *[]broker.Op,
-) (operation, *broker.Error) {
-	op := operation{kind: kindEnqueueBatch}
-	if id >= 1<<(64-itemBits) {
-		return op, refuse(reasonOpIDInvalid, "id", "batches need an operation id below 2^54")
-	}
-	if err := ss.caller.checkBatch(req); err != nil {
-		return op, err
-	}
-	b, items := ss.caller.batch(req, func(i int) uint64 { return id<<itemBits + uint64(i) })
-	if b.left == 0 {
-		op.answer = b.response
-		return op, nil
-	}
-	if ss.items.Load() == nil {
-		ss.items.Store(ss.srv.broker.Attach(ss.caller.id, broker.SessionOptions{ID: ss.itemsID()}))
-		ss.wake() // the sender has to listen to it
-	}
-	opened.batch = b
-	*ops = append(*ops, items...)
-	return op, nil
-}
-
-// itemsID is the id of the broker's session for items of batches.
-func (ss *session) itemsID() []byte {
-	if len(ss.id) == 0 {
-		return nil
-	}
-	return append(slices.Clone(ss.id), "/items"...)
-}
-
 // answer gives an operation a result that the server knows by itself.
 func (ss *session) answer(id uint64, opened *openOp, k kind, body any) {
 	ss.mu.Lock()
@@ -440,40 +394,6 @@ func (ss *session) hasLocal() bool {
 	return len(ss.local) > 0
 }
 
-// grant gives credit. It reports whether the sender may go on.
-func (ss *session) grant(c *queuepb.Credit) bool {
-	ss.unread.Store(0)
-	if c.OperationId != 0 {
-		ss.submitMu.Lock()
-		defer ss.submitMu.Unlock()
-		ss.broker.Credit(c.OperationId, c.Items)
-		return false
-	}
-	// At most what a session may ask for at first: more has no use, and would overflow some day.
-	for {
-		old := ss.credit.Load()
-		sum := min(old+int64(min(c.Bytes, maxCreditBytes)), maxCreditBytes)
-		if ss.credit.CompareAndSwap(old, sum) {
-			return old <= 0 && sum > 0
-		}
-	}
-}
-
-// detach leaves an operation that streams. Results of it that are on their way may still come; after that, none.
-func (ss *session) detach(id uint64) {
-	ss.mu.Lock()
-	op, ok := ss.open[id]
-	if ok = ok && op.kind.streams(); ok {
-		ss.closeLocked(id, op)
-	}
-	ss.mu.Unlock()
-	if ok {
-		ss.submitMu.Lock()
-		defer ss.submitMu.Unlock()
-		ss.broker.Detach(id)
-	}
-}
-
 // closeLocked forgets an operation that is over.
 func (ss *session) closeLocked(id uint64, op *openOp) {
 	if !op.answered {
@@ -484,14 +404,4 @@ func (ss *session) closeLocked(id uint64, op *openOp) {
 		ss.consumes--
 	}
 	delete(ss.open, id)
-}
-
-func (ss *session) answeredBelow(id uint64) {
-	ss.unread.Store(0)
-	ss.submitMu.Lock()
-	defer ss.submitMu.Unlock()
-	ss.broker.AnsweredBelow(id)
-	if items := ss.items.Load(); items != nil {
-		items.AnsweredBelow(min(id, 1<<(64-itemBits)-1) << itemBits)
-	}
 }

@@ -38,7 +38,8 @@ type sender struct {
 	next     int
 	waiting  []heldEvent
 	held     map[uint64]int // how many events of an operation are in waiting
-	ends     []uint64       // operations whose End is in the frame
+	ends     []writtenEnd   // those in the frame
+	results  uint64         // written in earlier frames
 	lastSize int            // results in the last frame
 }
 
@@ -136,13 +137,20 @@ func (ss *session) flush() error {
 // write sends one frame.
 func (ss *session) write(out *queuepb.SessionResponse) error {
 	ss.send.lastSize = len(out.Results)
+	ss.send.results += uint64(len(out.Results))
 	ss.sending.Store(time.Now().UnixNano())
 	err := ss.stream.Send(out)
 	ss.sending.Store(0)
 	ss.send.frame.reset()
 	if len(ss.send.ends) > 0 {
 		ss.mu.Lock()
-		ss.passed = append(ss.passed, ss.send.ends...)
+		if ss.confirms {
+			ss.written = append(ss.written, ss.send.ends...)
+		} else {
+			for _, e := range ss.send.ends {
+				ss.passed = append(ss.passed, e.op)
+			}
+		}
 		ss.mu.Unlock()
 		ss.send.ends = ss.send.ends[:0]
 	}
@@ -255,7 +263,7 @@ func (ss *session) add(event *broker.Event, k kind) int {
 	if isItem(event.Body) {
 		ss.credit.Add(int64(-size))
 	} else if _, ok := event.Body.(*broker.End); ok {
-		ss.send.ends = append(ss.send.ends, event.Op)
+		ss.send.ends = append(ss.send.ends, writtenEnd{event.Op, ss.send.results + uint64(len(f.out.Results))})
 	}
 	ss.unread.Add(int64(size))
 	return size

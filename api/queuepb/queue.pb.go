@@ -16,8 +16,9 @@
 //     and `replyq-field`. In a Session they travel as the message Error.
 //   - Every RPC may answer UNAUTHENTICATED (CREDENTIALS_MISSING, CREDENTIALS_INVALID: send `authorization: Bearer KEY`),
 //     RESOURCE_EXHAUSTED (SERVER_OVERLOADED: wait retry_after, then repeat), UNAVAILABLE (DRAINING: repeat at another
-//     server or after retry_after) and UNIMPLEMENTED (NOT_IMPLEMENTED: this server does not have that field or RPC yet;
-//     field names it). The comments of an RPC list what it adds to these.
+//     server or after retry_after), UNIMPLEMENTED (NOT_IMPLEMENTED: this server does not have that field or RPC yet;
+//     field names it), INVALID_ARGUMENT (FRAME_MALFORMED: the bytes are not such a message) and INTERNAL (INTERNAL: a
+//     defect of the server, of which its log tells more). The comments of an RPC list what it adds to these.
 //   - A request that is refused has changed nothing, unless the error's outcome says UNKNOWN.
 //   - A handle is checked where it is sent: HANDLE_INVALID (INVALID_ARGUMENT: damaged, forged, or made by another
 //     service), HANDLE_UNKNOWN (NOT_FOUND: another tenant's, or its pipe has been forgotten), HANDLE_EXPIRED and
@@ -697,7 +698,8 @@ type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The content. Default: empty. Limit: Limits.payload_bytes. Set by the producer.
 	Payload []byte `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
-	// What the payload is, e.g. "application/json". Default: empty, not interpreted by the server. At most 128 bytes.
+	// What the payload is, e.g. "application/json". Default: empty, not interpreted by the server. At most 128 bytes; longer
+	// ones are refused with HEADER_INVALID.
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// Key-value pairs for the consumer. Keys are [a-z0-9-]; values hold no control characters. At most 64 pairs and 8 KiB
 	// together; `replyq-` and `grpc-` are reserved prefixes. Use `traceparent` for trace context.
@@ -3479,7 +3481,7 @@ type CancelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The receive handle. Required.
 	Handle *Handle `protobuf:"bytes,1,opt,name=handle,proto3" json:"handle,omitempty"`
-	// Why, for the other readers. At most 1 KiB.
+	// Why, for the other readers. At most 1 KiB; the rest is cut off.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4149,9 +4151,8 @@ type SessionRequest struct {
 	// If not 0, the server sends it back as pong, after the results of all operations before it that need no waiting.
 	Ping uint64 `protobuf:"varint,6,opt,name=ping,proto3" json:"ping,omitempty"`
 	// How many results the client has received on this stream so far. It tells the server which ends have arrived, so
-	// that it need not keep those pipes for a client that might come back for them. A client that never sets it is taken
-	// to have received what was written. Send it with any frame, and when 1,000 results or one second have passed
-	// without one.
+	// that it need not keep those pipes for a client that might come back for them. Only with Hello.confirms_results. Send
+	// it with any frame, and when 1,000 results or one second have passed without one. MUST NOT fall.
 	ResultsReceived uint64 `protobuf:"varint,7,opt,name=results_received,json=resultsReceived,proto3" json:"results_received,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -4251,9 +4252,12 @@ type Hello struct {
 	SessionId []byte `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// How many bytes of deliveries and replies the server may send before the client gives more with Credit. Default
 	// 4 MiB.
-	CreditBytes   uint64 `protobuf:"varint,5,opt,name=credit_bytes,json=creditBytes,proto3" json:"credit_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CreditBytes uint64 `protobuf:"varint,5,opt,name=credit_bytes,json=creditBytes,proto3" json:"credit_bytes,omitempty"`
+	// The client will say with results_received what it has received. Without it, the server takes what it has written as
+	// received: an end that is lost in a cut right then is kept for the pipe's `retain` only.
+	ConfirmsResults bool `protobuf:"varint,6,opt,name=confirms_results,json=confirmsResults,proto3" json:"confirms_results,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -4319,6 +4323,13 @@ func (x *Hello) GetCreditBytes() uint64 {
 		return x.CreditBytes
 	}
 	return 0
+}
+
+func (x *Hello) GetConfirmsResults() bool {
+	if x != nil {
+		return x.ConfirmsResults
+	}
+	return false
 }
 
 // Operation is a request with an id.
@@ -7301,7 +7312,7 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x06detach\x18\x04 \x03(\x04R\x06detach\x12%\n" +
 	"\x0eanswered_below\x18\x05 \x01(\x04R\ransweredBelow\x12\x12\n" +
 	"\x04ping\x18\x06 \x01(\x04R\x04ping\x12)\n" +
-	"\x10results_received\x18\a \x01(\x04R\x0fresultsReceived\"\xbc\x01\n" +
+	"\x10results_received\x18\a \x01(\x04R\x0fresultsReceived\"\xe7\x01\n" +
 	"\x05Hello\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\rR\x0fprotocolVersion\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -7309,7 +7320,8 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x0eclient_version\x18\x03 \x01(\tR\rclientVersion\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x04 \x01(\fR\tsessionId\x12!\n" +
-	"\fcredit_bytes\x18\x05 \x01(\x04R\vcreditBytes\"\xf7\x06\n" +
+	"\fcredit_bytes\x18\x05 \x01(\x04R\vcreditBytes\x12)\n" +
+	"\x10confirms_results\x18\x06 \x01(\bR\x0fconfirmsResults\"\xf7\x06\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\aenqueue\x18\x02 \x01(\v2\x19.replyq.v1.EnqueueRequestH\x00R\aenqueue\x12,\n" +

@@ -16,8 +16,9 @@
 //     and `replyq-field`. In a Session they travel as the message Error.
 //   - Every RPC may answer UNAUTHENTICATED (CREDENTIALS_MISSING, CREDENTIALS_INVALID: send `authorization: Bearer KEY`),
 //     RESOURCE_EXHAUSTED (SERVER_OVERLOADED: wait retry_after, then repeat), UNAVAILABLE (DRAINING: repeat at another
-//     server or after retry_after) and UNIMPLEMENTED (NOT_IMPLEMENTED: this server does not have that field or RPC yet;
-//     field names it). The comments of an RPC list what it adds to these.
+//     server or after retry_after), UNIMPLEMENTED (NOT_IMPLEMENTED: this server does not have that field or RPC yet;
+//     field names it), INVALID_ARGUMENT (FRAME_MALFORMED: the bytes are not such a message) and INTERNAL (INTERNAL: a
+//     defect of the server, of which its log tells more). The comments of an RPC list what it adds to these.
 //   - A request that is refused has changed nothing, unless the error's outcome says UNKNOWN.
 //   - A handle is checked where it is sent: HANDLE_INVALID (INVALID_ARGUMENT: damaged, forged, or made by another
 //     service), HANDLE_UNKNOWN (NOT_FOUND: another tenant's, or its pipe has been forgotten), HANDLE_EXPIRED and
@@ -114,7 +115,8 @@ type QueueServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the handle or the splice), PAYLOAD_TOO_LARGE, HEADER_INVALID,
 	// HEADER_RESERVED, HANDLES_TOO_MANY, HANDLE_NAME_INVALID, ERROR_INVALID (a replier's error needs a code from 1 to
-	// 16), REPLY_ID_INVALID, LEASE_REQUIRED (ack without lease); handle errors for the handles that the reply carries.
+	// 16), REPLY_ID_INVALID, LEASE_REQUIRED (ack without lease), MORE_INVALID (`more` with an error or a splice); handle
+	// errors for the handles that the reply carries and for the splice.
 	// FAILED_PRECONDITION LEASE_STALE: the lease was lost; drop your work, another consumer has the message.
 	// HANDLE_CYCLE, SPLICE_TOO_DEEP: the splice would wait for itself, or makes a chain over 16. NOT_FOUND LEASE_UNKNOWN.
 	// PERMISSION_DENIED LEASE_NOT_YOURS: another principal's lease. RESOURCE_EXHAUSTED PIPE_FULL: the reader is slow;
@@ -125,8 +127,9 @@ type QueueServiceClient interface {
 	// came with the delivery never refuse it; if their pipes are gone they count as ended.
 	//
 	// Errors: FAILED_PRECONDITION LEASE_STALE; NOT_FOUND LEASE_UNKNOWN; PERMISSION_DENIED LEASE_NOT_YOURS;
-	// INVALID_ARGUMENT DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE, and for each of replies and messages the errors of
-	// Reply and Enqueue that are INVALID_ARGUMENT, with the path of the field (replies[0].payload).
+	// INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the lease), DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE, and for each
+	// of replies and messages the errors of Reply and Enqueue that are INVALID_ARGUMENT, with the path of the field
+	// (replies[0].payload).
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// ExtendLeases gives the holder of deliveries more time, and tells which of them have lost their waiter. Each lease
 	// has its own result; one bad lease does not stop the others.
@@ -173,10 +176,11 @@ type QueueServiceClient interface {
 	// outcome. Calls and Receives that had been answered go on with Receive from the next sequence.
 	//
 	// Errors that end the stream: FAILED_PRECONDITION HELLO_EXPECTED, VERSION_UNSUPPORTED; INVALID_ARGUMENT
-	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more
+	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more
 	// unanswered operations than Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has
-	// the session_id). All else is in the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT
-	// OP_MISSING (no request in it, or one that this server does not know).
+	// the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
+	// the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that
+	// this server does not know).
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SessionRequest, SessionResponse], error)
 }
 
@@ -411,7 +415,8 @@ type QueueServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the handle or the splice), PAYLOAD_TOO_LARGE, HEADER_INVALID,
 	// HEADER_RESERVED, HANDLES_TOO_MANY, HANDLE_NAME_INVALID, ERROR_INVALID (a replier's error needs a code from 1 to
-	// 16), REPLY_ID_INVALID, LEASE_REQUIRED (ack without lease); handle errors for the handles that the reply carries.
+	// 16), REPLY_ID_INVALID, LEASE_REQUIRED (ack without lease), MORE_INVALID (`more` with an error or a splice); handle
+	// errors for the handles that the reply carries and for the splice.
 	// FAILED_PRECONDITION LEASE_STALE: the lease was lost; drop your work, another consumer has the message.
 	// HANDLE_CYCLE, SPLICE_TOO_DEEP: the splice would wait for itself, or makes a chain over 16. NOT_FOUND LEASE_UNKNOWN.
 	// PERMISSION_DENIED LEASE_NOT_YOURS: another principal's lease. RESOURCE_EXHAUSTED PIPE_FULL: the reader is slow;
@@ -422,8 +427,9 @@ type QueueServiceServer interface {
 	// came with the delivery never refuse it; if their pipes are gone they count as ended.
 	//
 	// Errors: FAILED_PRECONDITION LEASE_STALE; NOT_FOUND LEASE_UNKNOWN; PERMISSION_DENIED LEASE_NOT_YOURS;
-	// INVALID_ARGUMENT DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE, and for each of replies and messages the errors of
-	// Reply and Enqueue that are INVALID_ARGUMENT, with the path of the field (replies[0].payload).
+	// INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the lease), DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE, and for each
+	// of replies and messages the errors of Reply and Enqueue that are INVALID_ARGUMENT, with the path of the field
+	// (replies[0].payload).
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// ExtendLeases gives the holder of deliveries more time, and tells which of them have lost their waiter. Each lease
 	// has its own result; one bad lease does not stop the others.
@@ -470,10 +476,11 @@ type QueueServiceServer interface {
 	// outcome. Calls and Receives that had been answered go on with Receive from the next sequence.
 	//
 	// Errors that end the stream: FAILED_PRECONDITION HELLO_EXPECTED, VERSION_UNSUPPORTED; INVALID_ARGUMENT
-	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more
+	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more
 	// unanswered operations than Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has
-	// the session_id). All else is in the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT
-	// OP_MISSING (no request in it, or one that this server does not know).
+	// the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
+	// the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that
+	// this server does not know).
 	Session(grpc.BidiStreamingServer[SessionRequest, SessionResponse]) error
 	mustEmbedUnimplementedQueueServiceServer()
 }
