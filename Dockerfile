@@ -1,7 +1,7 @@
 # queue-server as a container: one static binary, no shell, no root.
 #
 #   make image
-#   docker run -p 7420:7420 -v replyq:/data replyq:VERSION --data-dir /data
+#   docker run -p 7420:7420 -v replyq:/data replyq:VERSION --listen 0.0.0.0:7420
 
 FROM golang:1.26 AS build
 WORKDIR /src

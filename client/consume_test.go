@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/internal/testbed"
 )
 
@@ -169,5 +170,73 @@ func TestConsumeEnds(t *testing.T) {
 	s.Close()
 	if _, err := s.Next(ctx); !errors.Is(err, client.ErrStopped) {
 		t.Errorf("Next after Close: got %v", err)
+	}
+}
+
+func TestDeliveryAnswers(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	s := consume(ctx, t, c, client.ConsumeConfig{}, "jobs")
+
+	call := c.Call(ctx, "jobs", text(""))
+	d := nextDelivery(ctx, t, s)
+	if d.ReplyTo().Kind() != handles.Send || d.Lease().Kind() != handles.Lease || d.Client() != c {
+		t.Errorf("handles of a delivery: %v, %v", d.ReplyTo(), d.Lease())
+	}
+	if outcome, err := d.ReplyMore(ctx, client.Answer{Payload: []byte("1")}); err != nil || outcome.Gone() {
+		t.Errorf("ReplyMore() = %+v, %v", outcome, err)
+	}
+	if outcome, err := d.ReplyError(ctx, &client.Error{Code: 8, Reason: "TIRED"}); err != nil || outcome.Gone() {
+		t.Errorf("ReplyError() = %+v, %v", outcome, err)
+	}
+	if got, err := replies(call.Replies()); len(got) != 1 || !errors.Is(err, client.Reason("TIRED")) {
+		t.Errorf("Replies() = %q, %v", got, err)
+	}
+	if _, err := d.Reply(ctx, client.Answer{}); !errors.Is(err, client.ErrSettled) {
+		t.Errorf("Reply() of a settled delivery: %v", err)
+	}
+
+	call = c.Call(ctx, "jobs", text(""))
+	d = nextDelivery(ctx, t, s)
+	call.Cancel()
+	<-d.Context().Done()
+	if cause := context.Cause(d.Context()); !errors.Is(cause, client.ErrWaiterGone) {
+		t.Errorf("cause: %v", cause)
+	}
+	if outcome, err := d.ReplyMore(ctx, client.Answer{}); err != nil || !outcome.Gone() || outcome.Status.String() != "ended" {
+		t.Errorf("ReplyMore() to a cancelled call = %+v, %v", outcome, err)
+	}
+	// That nobody waits is no reason against settling.
+	if outcome, err := d.Reply(ctx, client.Answer{}); err != nil || outcome.Reason != client.ErrCancelled {
+		t.Errorf("Reply() to a cancelled call = %+v, %v", outcome, err)
+	}
+
+	enqueue(ctx, t, c, "jobs", text("no reply_to"))
+	d = nextDelivery(ctx, t, s)
+	if _, err := d.ReplyMore(ctx, client.Answer{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Reply(ctx, client.Answer{}); err != nil {
+		t.Error(err)
+	}
+
+	outer, inner := openPipe(ctx, t, c, client.PipeOptions{}), openPipe(ctx, t, c, client.PipeOptions{})
+	if _, err := c.Splice(ctx, outer.Send, inner.Receive); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Reply(ctx, inner.Send, client.Answer{Payload: []byte("in")}); err != nil {
+		t.Error(err)
+	}
+	f := client.NewFuture[string](c, outer.Receive)
+	encoded, err := f.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var decoded client.Future[string]
+	if err := decoded.UnmarshalText(encoded); err != nil || decoded.Handle() != outer.Receive {
+		t.Errorf("UnmarshalText() = %v, %v", decoded.Handle(), err)
+	}
+	if v, err := decoded.Bind(c).Await(ctx); err != nil || v != "in" {
+		t.Errorf("Await() = %q, %v", v, err)
 	}
 }

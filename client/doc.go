@@ -25,8 +25,8 @@
 //
 // The server lends each session a window of unanswered operations; callers wait for room. The client lends the server
 // credit: replies per pipe reader, given back as the application takes them, and bytes per session, given back as they
-// arrive. So a slow reader of one call holds back that call's replier and nobody else, unless more than 64 MiB lie
-// unread in one session.
+// arrive. So a slow reader of one call holds back that call's replier and nobody else. What lies unread in the client is
+// bounded for each call by that credit and by the pipe's capacity, 4 MiB unless its options say otherwise.
 //
 // # What reconnecting does
 //

@@ -26,8 +26,6 @@ const (
 	frameTarget = 1 << 20
 	// sessionCredit is how many bytes of replies and deliveries may be on their way.
 	sessionCredit = 4 << 20
-	// unreadLimit is how many of them may lie unread; beyond, no more are asked for until some are taken.
-	unreadLimit = 64 << 20
 )
 
 // link is one session with the connection it runs on. It outlives its streams: operations live in the link, and each
@@ -35,10 +33,7 @@ const (
 type link struct {
 	client *Client
 	conn   *grpc.ClientConn
-
-	unread  atomic.Int64 // bytes of replies that arrived and were not taken
-	leases  atomic.Int64 // deliveries that are not settled
-	starved atomic.Bool  // credit was held back because of unread
+	leases atomic.Int64 // deliveries that are not settled
 
 	mu        sync.Mutex
 	idle      sync.Cond // sending went from true to false
@@ -69,7 +64,7 @@ type link struct {
 	promised int // places that waiters were given and have not taken
 	waiters  []chan struct{}
 
-	owed    uint64 // bytes that may be given back as credit
+	owed    uint64 // bytes that came and were not given back as credit
 	credits []itemCredit
 	detach  []uint64
 
@@ -255,14 +250,6 @@ func (l *link) grant(op *operation, items int) {
 	}
 	l.credits = append(l.credits, itemCredit{id: op.id, items: uint32(items)})
 	l.sendLocked(false)
-}
-
-// took accounts for bytes of replies that the application took.
-func (l *link) took(bytes int64) {
-	if l.unread.Add(-bytes) < unreadLimit && l.starved.CompareAndSwap(true, false) {
-		l.mu.Lock()
-		l.sendLocked(false)
-	}
 }
 
 // waitsForLocked says what a caller waits for: for what it asked, or for the connection.

@@ -192,7 +192,7 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 	}
 	// Without a journal, what waits for replies waits for this very server.
 	leaving = s.away && l.unanswered.n == 0 && (!s.volatile || l.onlyConsumersLocked())
-	if l.owed >= sessionCredit/4 && !l.starved.Load() || l.queue.n > 0 {
+	if l.owed >= sessionCredit/4 || l.queue.n > 0 {
 		l.sendLocked(false)
 	} else {
 		l.mu.Unlock()

@@ -122,11 +122,7 @@ func (l *link) gatherLocked(s *stream) bool {
 	f.credits, l.credits = append(f.credits, l.credits...), l.credits[:0]
 	f.detach, l.detach = append(f.detach, l.detach...), l.detach[:0]
 	if l.owed >= sessionCredit/4 {
-		if l.unread.Load() < unreadLimit {
-			f.creditBytes, l.owed = l.owed, 0
-		} else {
-			l.starved.Store(true)
-		}
+		f.creditBytes, l.owed = l.owed, 0
 	}
 	if f.empty() {
 		return false

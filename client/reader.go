@@ -36,7 +36,6 @@ type reader struct {
 	replies  [][]byte
 	one      [1][]byte // first memory of replies
 	head     int       // replies before it were taken
-	size     int64     // bytes of those that were not
 	taken    int       // since room was last given
 	done     bool
 	err      error           // with done: nil if the pipe ended OK
@@ -161,15 +160,11 @@ func (r *reader) arrived(bytes []byte) {
 	granted := 0
 	if r.lastOnly && len(r.replies) > 0 {
 		last := &r.replies[len(r.replies)-1]
-		r.size -= int64(len(*last))
-		r.link.unread.Add(-int64(len(*last)))
 		*last = append((*last)[:0], bytes...)
 		granted = r.tookLocked()
 	} else {
 		r.replies = append(r.replies, append(make([]byte, 0, len(bytes)), bytes...))
 	}
-	r.size += int64(len(bytes))
-	r.link.unread.Add(int64(len(bytes)))
 	r.notifyLocked()
 	r.mu.Unlock()
 	if granted > 0 {
@@ -216,14 +211,8 @@ func (r *reader) take() (reply Reply, ok bool, err error) {
 	if r.head == len(r.replies) {
 		r.replies, r.head = r.replies[:0], 0
 	}
-	granted, counted := r.tookLocked(), !r.done
-	if counted {
-		r.size -= int64(len(bytes))
-	}
+	granted := r.tookLocked()
 	r.mu.Unlock()
-	if counted {
-		r.link.took(int64(len(bytes)))
-	}
 	if granted > 0 {
 		r.link.grant(&r.operation, granted)
 	}
@@ -260,15 +249,10 @@ func (r *reader) finish(err error) bool {
 		return false
 	}
 	r.done, r.err = true, err
-	unread := r.size
-	r.size = 0
 	unwatch, retry, ended := r.unwatch, r.retry, r.ended
 	r.unwatch, r.retry = nil, nil
 	r.notifyLocked()
 	r.mu.Unlock()
-	if unread > 0 {
-		r.link.took(unread)
-	}
 	if unwatch != nil {
 		unwatch()
 	}

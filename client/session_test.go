@@ -417,6 +417,61 @@ func TestCredit(t *testing.T) {
 	})
 }
 
+// However much lies unread of other calls, one that is read goes on.
+func TestUnreadCallsHoldUpNobody(t *testing.T) {
+	const calls, perCall = 8, 250
+	withFake(t, func(t *testing.T, c *Client) {
+		var all []*Call
+		for range calls {
+			all = append(all, c.Call(t.Context(), "q", Message{}))
+		}
+		for _, call := range all {
+			n := 0
+			for _, err := range call.Replies() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+			if n != perCall {
+				t.Errorf("got %d replies", n)
+			}
+		}
+	}, func(s *fakeSession) error {
+		s.greet("1")
+		var ops []*queuepb.Operation
+		for range calls {
+			ops = append(ops, s.op())
+		}
+		for _, op := range ops {
+			s.results(receipt(op, "h"))
+		}
+		room := int(s.hello.GetCreditBytes())
+		payload := strings.Repeat("x", 16<<10)
+		for i := range perCall {
+			for _, op := range slices.Backward(ops) { // the one that is read first comes last
+				for room <= 0 {
+					if !s.read() {
+						t.Error("no more credit")
+						return nil
+					}
+					for _, credit := range s.credits {
+						room += int(credit.GetBytes())
+					}
+					s.credits = nil
+				}
+				r := callReply(op, uint64(i+1), payload)
+				room -= r.SizeVT()
+				s.results(r)
+			}
+		}
+		for _, op := range ops {
+			s.results(callEnd(op))
+		}
+		return s.drain()
+	})
+}
+
 // A client that has nothing under way leaves a server that goes away; one that waits for replies stays, if the server
 // keeps no journal.
 func TestGoingAway(t *testing.T) {

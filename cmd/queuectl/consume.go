@@ -44,17 +44,21 @@ func (c *consumeCmd) Run(a *app) error {
 	if err := a.connect(); err != nil {
 		return err
 	}
-	consumer, err := a.client.Consume(context.WithoutCancel(a.ctx), config, c.Queues...)
+	// The consumer outlives the first Ctrl-C, so that what it has can be settled.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(a.ctx))
+	defer cancel()
+	defer context.AfterFunc(a.force, cancel)()
+	consumer, err := a.client.Consume(ctx, config, c.Queues...)
 	if err != nil {
 		return err
 	}
 	defer consumer.Close()
-	held, err := c.print(a, consumer, config.MaxDeliveries)
+	held, err := c.print(ctx, a, consumer, config.MaxDeliveries)
 	if err == nil && c.Hold {
-		err = c.hold(a, consumer, held)
+		_, err = c.next(a, consumer, held, 0) // there are no more: it returns when all are settled
 	}
 	for _, d := range held {
-		_ = d.Release(context.WithoutCancel(a.ctx)) // else it returns when the consumer has left, or was settled elsewhere
+		_ = d.Release(ctx) // else it returns when the consumer has left, or was settled elsewhere
 	}
 	if a.interrupted() {
 		return nil
@@ -63,18 +67,19 @@ func (c *consumeCmd) Run(a *app) error {
 }
 
 // print prints messages until there are enough or none came for long enough. It returns those that are not settled.
-func (c *consumeCmd) print(a *app, consumer *client.Consumer, limit int) (held []*client.Delivery, err error) {
+func (c *consumeCmd) print(ctx context.Context, a *app, consumer *client.Consumer, limit int) (held []*client.Delivery, err error) {
 	for n := 0; limit == 0 || n < limit; n++ {
-		d, err := c.next(a, consumer)
+		d, err := c.next(a, consumer, held, c.Wait)
 		if d == nil {
 			return held, err
 		}
 		switch {
 		case c.Ack:
-			if err := d.Ack(a.ctx); err != nil {
+			// Printed first: what is acked is gone.
+			a.delivery(d, "ack", c.Raw)
+			if err := d.Ack(ctx); err != nil {
 				return held, err
 			}
-			a.delivery(d, "ack", c.Raw)
 			if d.HasReplyTo() && !a.JSON {
 				a.note("message %s had a reply_to: acked without a reply, its pipe ends BROKEN", d.MessageID)
 			}
@@ -89,42 +94,39 @@ func (c *consumeCmd) print(a *app, consumer *client.Consumer, limit int) (held [
 	return held, nil
 }
 
-// next waits for a message; it returns none and no error when there is no more.
-func (c *consumeCmd) next(a *app, consumer *client.Consumer) (*client.Delivery, error) {
-	ctx := a.ctx
-	if c.Wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.Wait)
-		defer cancel()
+// next waits for a message, at most for wait if that is not 0, and extends the leases that are held meanwhile. It returns
+// none and no error when no more will come, or none came in time.
+func (c *consumeCmd) next(
+	a *app, consumer *client.Consumer, held []*client.Delivery, wait time.Duration,
+) (*client.Delivery, error) {
+	what := "messages in " + strings.Join(c.Queues, ", ")
+	if c.Hold && len(held) > 0 {
+		what += fmt.Sprintf(", or for %d messages to be settled", len(held))
 	}
-	defer a.watch(func(context.Context) string { return "messages in " + strings.Join(c.Queues, ", ") })()
-	d, err := consumer.Next(ctx)
-	if errors.Is(err, client.ErrStopped) || c.Wait > 0 && errors.Is(err, context.DeadlineExceeded) {
-		return nil, nil
-	}
-	return d, err
-}
-
-// hold extends the leases until the server says that all are settled, or a signal comes.
-func (c *consumeCmd) hold(a *app, consumer *client.Consumer, held []*client.Delivery) error {
-	every := 10 * time.Second
+	defer a.watch(func(context.Context) string { return what })()
+	every := 10 * time.Second // a third of the usual lease time
 	if c.Lease > 0 {
 		every = c.Lease / 3
 	}
-	defer a.watch(func(context.Context) string { return fmt.Sprintf("%d messages to be settled", len(held)) })()
-	for {
-		ctx, cancel := context.WithTimeout(a.ctx, every)
-		_, err := consumer.Next(ctx)
-		cancel()
-		if errors.Is(err, client.ErrStopped) {
-			return nil
+	for begin := time.Now(); ; {
+		slice := every
+		if wait > 0 {
+			slice = min(every, wait-time.Since(begin))
 		}
-		if a.ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return err
+		ctx, cancel := context.WithTimeout(a.ctx, slice)
+		d, err := consumer.Next(ctx)
+		cancel()
+		switch {
+		case errors.Is(err, client.ErrStopped):
+			return nil, nil
+		case err == nil, a.ctx.Err() != nil, !errors.Is(err, context.DeadlineExceeded):
+			return d, err
+		case wait > 0 && time.Since(begin) >= wait:
+			return nil, nil
 		}
 		for _, d := range held {
 			// One that was settled elsewhere cannot be extended; the others shall be all the same.
-			if err := d.Extend(a.ctx, c.Lease); errors.Is(err, client.ErrWaiterGone) {
+			if err := d.Extend(a.ctx, c.Lease); errors.Is(err, client.ErrWaiterGone) && c.Hold {
 				a.note("message %s: nobody waits for its answer any more", d.MessageID)
 			}
 		}
