@@ -1,7 +1,7 @@
 # queue-server as a container: one static binary, no shell, no root.
 #
 #   make image
-#   docker run -p 7420:7420 -v replyq:/data replyq:VERSION --listen 0.0.0.0:7420
+#   docker run -p 127.0.0.1:7420:7420 replyq:VERSION
 
 FROM golang:1.26 AS build
 WORKDIR /src
@@ -11,15 +11,12 @@ RUN go mod download
 COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" \
-      -o /out/ ./cmd/queue-server ./cmd/queuectl \
- && mkdir /out/data
+      -o /out/ ./cmd/queue-server ./cmd/queuectl
 
 FROM scratch
 # For connections that the server opens with TLS.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/queue-server /out/queuectl /
-# A volume mounted here begins with this owner.
-COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
 
 # Inside a container loopback is of no use: the image's own default is all interfaces.
