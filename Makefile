@@ -14,7 +14,7 @@ NPM     ?= npm
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE   ?= replyq
 
-# For each fuzz test of `make fuzz`; for `make bench`, which benchmarks and how often.
+# For each fuzz test of `make fuzz`; for `make bench-unit`, which benchmarks and how often.
 FUZZTIME  ?= 10s
 BENCH     ?= .
 BENCHFLAGS ?= -count=1
@@ -115,7 +115,15 @@ fuzz: ## each fuzz test for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## benchmarks beside the code; BENCH=regexp, BENCHFLAGS='-count=6' for benchstat
+bench: ## replyq and its peers side by side, about ten minutes; BENCHARGS='-h' tells more
+	cd benchmarks && $(GO) run . $(BENCHARGS)
+
+.PHONY: bench-quick
+bench-quick: ## the same in under a minute
+	cd benchmarks && $(GO) run . -quick $(BENCHARGS)
+
+.PHONY: bench-unit
+bench-unit: ## benchmarks beside the code; BENCH=regexp, BENCHFLAGS='-count=6' for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHFLAGS) $(UNIT_PKGS)
 
 ##@ Change it

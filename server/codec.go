@@ -14,15 +14,16 @@ import (
 // codec is gRPC's "proto" codec, made fast for the messages of our contract, which have a generated marshaller; those
 // of health and reflection go the usual way.
 //
-// Marshalling goes into a buffer from gRPC's pool. Unmarshalling does not: the strings and bytes of a message share the
+// Marshalling goes into a buffer from a pool. Unmarshalling does not: the strings and bytes of a message share the
 // buffer, so that it belongs to the message and goes with it.
 type codec struct {
 	fallback encoding.CodecV2
 	limits   limits
+	pool     mem.BufferPool
 }
 
-func newCodec(l limits) *codec {
-	return &codec{fallback: encoding.GetCodecV2(proto.Name), limits: l}
+func newCodec(l limits, pool mem.BufferPool) *codec {
+	return &codec{fallback: encoding.GetCodecV2(proto.Name), limits: l, pool: pool}
 }
 
 // generated is what vtprotobuf adds to a message.
@@ -44,13 +45,12 @@ func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 		return c.fallback.Marshal(v)
 	}
 	size := m.SizeVT()
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(size)
+	buf := c.pool.Get(size)
 	if _, err := m.MarshalToSizedBufferVT((*buf)[:size]); err != nil {
-		pool.Put(buf)
+		c.pool.Put(buf)
 		return nil, err
 	}
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	return mem.BufferSlice{mem.NewBuffer(buf, c.pool)}, nil
 }
 
 // Unmarshal implements encoding.CodecV2. It does not fail for messages of the contract: gRPC would answer INTERNAL by

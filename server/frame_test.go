@@ -43,7 +43,7 @@ func mustMarshal(t testing.TB, m pb.Message) []byte {
 // overTheWire encodes with our codec and decodes with the standard one, which checks UTF-8 and knows nothing of ours.
 func overTheWire(t testing.TB, r *queuepb.Result) *queuepb.Result {
 	t.Helper()
-	data, err := newCodec(limits{}).Marshal(r)
+	data, err := newCodec(limits{}, &bufferPool{}).Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestFrameReset(t *testing.T) {
 
 // TestCodec: our codec and the standard one understand each other.
 func TestCodec(t *testing.T) {
-	c := newCodec(limits{frame: 1 << 20})
+	c := newCodec(limits{frame: 1 << 20}, &bufferPool{})
 	if c.Name() != proto.Name {
 		t.Errorf("Name() = %q, want %q", c.Name(), proto.Name)
 	}
@@ -231,7 +231,7 @@ func BenchmarkOut(b *testing.B) {
 	const n = 64
 	events := echo(b, n)
 	f := frame{keys: newRing(b)}
-	c := newCodec(limits{})
+	c := newCodec(limits{}, &bufferPool{})
 	b.ReportAllocs()
 	for i := 0; i < b.N; i += n {
 		for i := range events {
@@ -283,7 +283,7 @@ func BenchmarkInReply(b *testing.B) {
 
 func benchmarkIn(b *testing.B, raw []byte, n int, keys *handles.KeyRing) {
 	l := limits{payload: 1 << 20, frame: 4 << 20, pipeTimeout: time.Hour}
-	codec := newCodec(l)
+	codec := newCodec(l, &bufferPool{})
 	c := caller{srv: &Server{keys: keys, limits: l}, id: anonymous, now: time.Now()}
 	data := mem.BufferSlice{mem.SliceBuffer(raw)}
 	b.ReportAllocs()

@@ -13,6 +13,7 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -139,7 +140,9 @@ func (s *Server) options() []grpc.ServerOption {
 	needsIdentity := selector.MatchFunc(func(_ context.Context, meta interceptors.CallMeta) bool {
 		return !needsNoIdentity(meta.FullMethod())
 	})
+	pool := &bufferPool{}
 	return []grpc.ServerOption{
+		experimental.BufferPool(pool),
 		grpc.ChainUnaryInterceptor(
 			interceptors.UnaryServerInterceptor(report),
 			s.unaryErrors,
@@ -152,7 +155,7 @@ func (s *Server) options() []grpc.ServerOption {
 			recovery.StreamServerInterceptor(recoverer),
 			selector.StreamServerInterceptor(auth.StreamServerInterceptor(s.authenticate), needsIdentity),
 		),
-		grpc.ForceServerCodecV2(newCodec(s.limits)),
+		grpc.ForceServerCodecV2(newCodec(s.limits, pool)),
 		grpc.MaxConcurrentStreams(8192),
 		grpc.MaxRecvMsgSize(8 << 20),
 		grpc.MaxHeaderListSize(8 << 10),
