@@ -22,6 +22,7 @@ type frame struct {
 	detach        []uint64
 	creditBytes   uint64
 	answeredBelow uint64
+	received      uint64
 }
 
 type itemCredit struct {
@@ -40,7 +41,7 @@ func (f *frame) reset() {
 
 // size is at least what encode writes.
 func (f *frame) size() int {
-	n := 32 + len(f.credits)*24 + len(f.detach)*11
+	n := 48 + len(f.credits)*24 + len(f.detach)*11
 	for _, op := range f.operations {
 		n += maxOperationOverhead + len(op.body)
 	}
@@ -64,6 +65,7 @@ func (f *frame) encode() *outFrame {
 		b = appendNumber(b, 4, id)
 	}
 	b = appendNumber(b, 5, f.answeredBelow)
+	b = appendNumber(b, 7, f.received)
 	*buf = b
 	return &outFrame{buf: buf}
 }

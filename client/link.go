@@ -64,6 +64,11 @@ type link struct {
 	promised int // places that waiters were given and have not taken
 	waiters  []chan struct{}
 
+	received     uint64      // results of this stream
+	toldReceived uint64      // of which the server knows
+	confirming   *time.Timer // nil while it knows of all, or will learn with the next frame soon enough
+	confirmNow   bool        // a frame is due for this alone
+
 	owed    uint64 // bytes that came and were not given back as credit
 	credits []itemCredit
 	detach  []uint64
@@ -296,5 +301,8 @@ func (l *link) close() {
 	l.passRoomLocked()
 	if l.ticking != nil {
 		l.ticking.Stop()
+	}
+	if l.confirming != nil {
+		l.confirming.Stop()
 	}
 }

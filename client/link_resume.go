@@ -115,7 +115,7 @@ func (l *link) reconcile(greeting *queuepb.GetServerInfoResponse) (anew bool, re
 		op = next
 	}
 	l.prependLocked(front)
-	l.toldBelow = 0
+	l.toldBelow, l.received, l.toldReceived = 0, 0, 0
 	return anew, resumed, results
 }
 

@@ -98,7 +98,7 @@ func (l *link) open(ctx context.Context) (*stream, *queuepb.GetServerInfoRespons
 	l.mu.Lock()
 	hello := &queuepb.Hello{
 		ProtocolVersion: protocolVersion, ClientName: l.client.name, ClientVersion: version,
-		SessionId: l.sessionID, CreditBytes: sessionCredit,
+		SessionId: l.sessionID, CreditBytes: sessionCredit, ConfirmsResults: true,
 	}
 	l.mu.Unlock()
 	if err := cs.SendMsg(helloFrame(hello)); err != nil && !errors.Is(err, io.EOF) {
@@ -164,6 +164,7 @@ func (l *link) read(s *stream) error {
 // goes away is not needed any more.
 func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (leaving bool) {
 	l.mu.Lock()
+	l.received += uint64(len(results))
 	for i := range results {
 		r := &results[i]
 		op := l.ops[r.id]
@@ -192,7 +193,10 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 	}
 	// Without a journal, what waits for replies waits for this very server.
 	leaving = s.away && l.unanswered.n == 0 && (!s.volatile || l.onlyConsumersLocked())
-	if l.owed >= sessionCredit/4 || l.queue.n > 0 {
+	if l.confirming == nil && l.received != l.toldReceived {
+		l.confirming = time.AfterFunc(confirmAfter, l.confirm)
+	}
+	if l.owed >= sessionCredit/4 || l.queue.n > 0 || l.received-l.toldReceived >= confirmEvery {
 		l.sendLocked(false)
 	} else {
 		l.mu.Unlock()

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"runtime"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -124,8 +125,13 @@ func (l *link) gatherLocked(s *stream) bool {
 	if l.owed >= sessionCredit/4 {
 		f.creditBytes, l.owed = l.owed, 0
 	}
-	if f.empty() {
+	due := l.confirmNow || l.received-l.toldReceived >= confirmEvery
+	if f.empty() && !due {
 		return false
+	}
+	l.confirmNow = false
+	if l.received != l.toldReceived {
+		f.received, l.toldReceived = l.received, l.received
 	}
 	low := l.lastID + 1
 	if l.unanswered.first != nil {
@@ -154,4 +160,23 @@ func (l *link) gatherQueueLocked(s *stream, fits func(*operation) bool) {
 		}
 		op = next
 	}
+}
+
+// The server keeps a pipe that has ended until it knows that the end has arrived. It learns so with any frame, or by
+// itself when so many results or so much time have passed.
+const (
+	confirmEvery = 1000
+	confirmAfter = time.Second
+)
+
+// confirm tells the server what has arrived, if no frame did.
+func (l *link) confirm() {
+	l.mu.Lock()
+	l.confirming = nil
+	if l.closed || l.stream == nil || l.received == l.toldReceived {
+		l.mu.Unlock()
+		return
+	}
+	l.confirmNow = true
+	l.sendLocked(false)
 }
