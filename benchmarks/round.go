@@ -47,7 +47,7 @@ func startTrio(c *contestant, s shape, o *options) (t *trio, err error) {
 	j.Addr = t.server.addr
 	if c.worker != nil {
 		j.Role = roleWorker
-		if o.workerConnections > 0 {
+		if o.workerConnections > 0 && c.System != systemTCPRelay { // a relay joins connections one to one
 			j.Shape.Connections = o.workerConnections
 		}
 		if t.worker, err = spawn(c.binary, j, o.procs); err != nil {
