@@ -277,7 +277,12 @@ func (st *state) applyOutcome(f *factpb.Outcome) {
 	for n < len(o.entries) && o.entries[n].op < o.below {
 		n++
 	}
+	n = max(n, len(o.entries)-outcomesMost+1)
 	o.entries = append(o.entries[n:], outcomeOf(f))
+	// A reply that waited for room is answered after operations that came later.
+	for i := len(o.entries) - 1; i > 0 && o.entries[i].op < o.entries[i-1].op; i-- {
+		o.entries[i], o.entries[i-1] = o.entries[i-1], o.entries[i]
+	}
 }
 
 func outcomeOf(f *factpb.Outcome) outcome {

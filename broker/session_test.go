@@ -89,6 +89,50 @@ func TestOutcomesAreForgottenBelowTheMarkAndAfterAMinute(t *testing.T) {
 	})
 }
 
+func TestHeldReplyIsRememberedInItsPlace(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		c := b.attach("c")
+		send, receive := c.pipe(broker.PipeOptions{CapacityReplies: 1})
+		c.send(&broker.Reply{Handle: send, Body: []byte("x"), More: true}, broker.ReplyBuffered)
+		held := broker.Op{ID: 10, Timeout: 10 * time.Second, Request: &broker.Reply{
+			Handle: send, Kind: broker.ReplyPayload, Body: []byte("y"), More: true,
+		}}
+		later := broker.Op{ID: 11, Request: &broker.OpenPipe{Queue: "q"}}
+		c.s.Submit([]broker.Op{held, later})
+		expect[*broker.PipeOpened](c, 11)
+		c.op = 20
+		read := c.receive(receive, 1)
+		c.replies(read, 1, "x")
+		c.s.Credit(read, 1)
+		first := *expect[*broker.ReplyResult](c, 10)
+		c = c.again("c", held, later)
+		if r := expect[*broker.ReplyResult](c, 10); *r != first {
+			t.Errorf("repeated: got %+v, want %+v", r, first)
+		}
+		c.op = 30
+		read = c.receive(receive, 2)
+		c.replies(read, 2, "y")
+		c.quiet(read)
+	})
+}
+
+func TestOutcomesAreBounded(t *testing.T) {
+	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
+		c := b.attach("c")
+		const n = 20_000 // never says what was answered
+		for range n {
+			c.do(&broker.Enqueue{Queue: "q"})
+		}
+		c = c.again("c", broker.Op{ID: n - 8000, Request: &broker.Enqueue{Queue: "q"}}, broker.Op{ID: 1, Request: &broker.Enqueue{Queue: "q"}})
+		if r := expect[*broker.Receipt](c, n-8000); !r.Duplicate {
+			t.Error("an outcome within the window was forgotten")
+		}
+		if r := expect[*broker.Receipt](c, 1); r.Duplicate {
+			t.Error("outcomes grow without bound")
+		}
+	})
+}
+
 func TestNewerSessionTakesOver(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		older := b.attach("same")

@@ -194,6 +194,10 @@ type outcomes struct {
 	live liveOutcomes
 }
 
+// outcomesMost is how many outcomes a session has at most, whatever its mark: as many as it can have operations
+// unanswered.
+const outcomesMost = 8192
+
 type outcomeKind uint8
 
 const (
