@@ -104,7 +104,7 @@ integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binar
 	REPLYQ_BIN='$(CURDIR)/bin' \
 	REPLYQ_PYTHON='$(CURDIR)/$(VENV)/bin/python' \
 	REPLYQ_NODE_DIR='$(CURDIR)/$(NODE)' \
-	$(GO) test -count=1 -timeout 15m ./integration_test
+	$(GO) test -race -count=1 -timeout 15m ./integration_test
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (10s)

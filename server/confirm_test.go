@@ -37,7 +37,8 @@ func TestEndIsKeptUntilItIsConfirmed(t *testing.T) {
 				must[*queuepb.ReplyResponse](t)(c.Reply(c.ctx, &queuepb.ReplyRequest{
 					Handle: d.Message.ReplyTo, Body: &queuepb.ReplyRequest_Payload{Payload: []byte("v")}, Lease: d.Lease, Ack: true,
 				}))
-				for !s.next(1).Done { // the reply, and the end
+				if reply, end := s.next(1), s.next(1); reply.Done || !end.Done {
+					t.Fatalf("got %v and %v, want the reply and the end", reply, end)
 				}
 				if err := s.Send(&queuepb.SessionRequest{Ping: 1, ResultsReceived: test.received}); err != nil {
 					t.Fatal(err)
