@@ -16,6 +16,8 @@ IMAGE   ?= replyq
 
 # For each fuzz test of `make fuzz`; for `make bench-unit`, which benchmarks and how often.
 FUZZTIME  ?= 10s
+# For `make integration`, e.g. -race.
+INTEGRATIONFLAGS ?=
 BENCH     ?= .
 BENCHFLAGS ?= -count=1
 
@@ -104,7 +106,7 @@ integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binar
 	REPLYQ_BIN='$(CURDIR)/bin' \
 	REPLYQ_PYTHON='$(CURDIR)/$(VENV)/bin/python' \
 	REPLYQ_NODE_DIR='$(CURDIR)/$(NODE)' \
-	$(GO) test -race -count=1 -timeout 15m ./integration_test
+	$(GO) test $(INTEGRATIONFLAGS) -count=1 -timeout 15m ./integration_test
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (10s)

@@ -52,7 +52,7 @@
 //   - run, one per link: started by the first operation, connects, reads the stream and hands results out; ends when
 //     the connection is lost and nothing is to be done, or with Close.
 //   - write, one per stream: started and awaited by run.
-//   - Work: one for each handler that runs; one for the context of a Work. Work awaits them all.
+//   - Work: one for each handler that runs, and one that asks the server to stop while it drains. Work awaits them all.
 //
 // Timers (the watch of calls, lease extension, repetition after a refusal) run short functions that never block.
 // Close stops them all and waits.
