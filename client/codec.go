@@ -5,6 +5,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/replyq/replyq/internal/wire"
 )
 
 // outFrame is a frame that is already encoded. Its buffer belongs to gRPC once it was sent.
@@ -15,8 +17,7 @@ type inFrame struct{ buf mem.Buffer }
 
 // vtMessage is a message with generated marshalling.
 type vtMessage interface {
-	MarshalToSizedBufferVT(b []byte) (int, error)
-	SizeVT() int
+	wire.Generated
 	UnmarshalVT(b []byte) error
 }
 

@@ -4,9 +4,8 @@ import (
 	"time"
 	"unsafe"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/wire"
 )
 
 // Deliveries and replies are decoded by hand, as requests are encoded: their bytes are copied once out of the frame's
@@ -17,38 +16,36 @@ func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b))
 
 // decodeDelivery takes over the bytes.
 func decodeDelivery(b []byte, d *Delivery) (err error) {
+	var f wire.Field
 	for len(b) > 0 {
-		var num protowire.Number
-		var number uint64
-		var bytes []byte
-		if num, number, bytes, b, err = field(b); err != nil {
+		if b, err = f.Next(b); err != nil {
 			return err
 		}
-		switch num {
+		switch f.Num {
 		case 1:
-			d.MessageID = textOf(bytes)
+			d.MessageID = textOf(f.Bytes)
 		case 2:
-			d.Queue = textOf(bytes)
+			d.Queue = textOf(f.Bytes)
 		case 3:
-			d.lease = tokenOf(bytes)
+			d.lease = tokenOf(f.Bytes)
 		case 4:
-			d.LeaseExpiresAt = timeOf(bytes)
+			d.LeaseExpiresAt = timeOf(f.Bytes)
 		case 5:
-			d.Attempt = uint32(number)
+			d.Attempt = uint32(f.Number)
 		case 6:
-			d.Failures = uint32(number)
+			d.Failures = uint32(f.Number)
 		case 7:
-			err = decodeMessage(bytes, d)
+			err = decodeMessage(f.Bytes, d)
 		case 8:
-			d.EnqueuedAt = timeOf(bytes)
+			d.EnqueuedAt = timeOf(f.Bytes)
 		case 9:
-			d.Deadline = timeOf(bytes)
+			d.Deadline = timeOf(f.Bytes)
 		case 10:
-			d.EndedHandles = append(d.EndedHandles, textOf(bytes))
+			d.EndedHandles = append(d.EndedHandles, textOf(f.Bytes))
 		case 11:
-			d.Priority = int(number)
+			d.Priority = int(f.Number)
 		case 12:
-			d.Group = textOf(bytes)
+			d.Group = textOf(f.Bytes)
 		}
 		if err != nil {
 			return err
@@ -58,23 +55,22 @@ func decodeDelivery(b []byte, d *Delivery) (err error) {
 }
 
 func decodeMessage(b []byte, d *Delivery) (err error) {
+	var f wire.Field
 	for len(b) > 0 {
-		var num protowire.Number
-		var bytes []byte
-		if num, _, bytes, b, err = field(b); err != nil {
+		if b, err = f.Next(b); err != nil {
 			return err
 		}
-		switch num {
+		switch f.Num {
 		case 1:
-			d.Payload = bytes
+			d.Payload = f.Bytes
 		case 2:
-			d.ContentType = textOf(bytes)
+			d.ContentType = textOf(f.Bytes)
 		case 3:
-			d.Headers = addHeader(d.Headers, bytes)
+			d.Headers = addHeader(d.Headers, f.Bytes)
 		case 4:
-			d.replyTo = tokenOf(bytes)
+			d.replyTo = tokenOf(f.Bytes)
 		case 5:
-			d.Handles = addHandle(d.Handles, bytes)
+			d.Handles = addHandle(d.Handles, f.Bytes)
 		}
 	}
 	return nil
@@ -82,30 +78,28 @@ func decodeMessage(b []byte, d *Delivery) (err error) {
 
 // decodeReply takes over the bytes.
 func decodeReply(b []byte) (r Reply, err error) {
+	var f wire.Field
 	for len(b) > 0 {
-		var num protowire.Number
-		var number uint64
-		var bytes []byte
-		if num, number, bytes, b, err = field(b); err != nil {
+		if b, err = f.Next(b); err != nil {
 			return Reply{}, err
 		}
-		switch num {
+		switch f.Num {
 		case 1:
-			r.Sequence = number
+			r.Sequence = f.Number
 		case 2:
-			r.Payload = bytes
+			r.Payload = f.Bytes
 		case 3:
-			r.ContentType = textOf(bytes)
+			r.ContentType = textOf(f.Bytes)
 		case 4:
-			r.Headers = addHeader(r.Headers, bytes)
+			r.Headers = addHeader(r.Headers, f.Bytes)
 		case 5:
-			r.Handles = addHandle(r.Handles, bytes)
+			r.Handles = addHandle(r.Handles, f.Bytes)
 		case 6:
-			r.SourceMessageID = textOf(bytes)
+			r.SourceMessageID = textOf(f.Bytes)
 		case 7:
-			r.Attempt = uint32(number)
+			r.Attempt = uint32(f.Number)
 		case 8:
-			r.EndedHandles = append(r.EndedHandles, textOf(bytes))
+			r.EndedHandles = append(r.EndedHandles, textOf(f.Bytes))
 		}
 	}
 	return r, nil
@@ -113,16 +107,17 @@ func decodeReply(b []byte) (r Reply, err error) {
 
 // entry takes a map's entry apart.
 func entry(b []byte) (key string, value []byte) {
+	var f wire.Field
 	for len(b) > 0 {
-		num, _, bytes, rest, err := field(b)
+		rest, err := f.Next(b)
 		if err != nil {
 			return "", nil
 		}
-		switch num {
+		switch f.Num {
 		case 1:
-			key = textOf(bytes)
+			key = textOf(f.Bytes)
 		case 2:
-			value = bytes
+			value = f.Bytes
 		}
 		b = rest
 	}
@@ -154,13 +149,14 @@ func addHandle(named map[string]handles.Handle, b []byte) map[string]handles.Han
 
 // tokenOf is the token of an encoded Handle.
 func tokenOf(b []byte) string {
+	var f wire.Field
 	for len(b) > 0 {
-		num, _, bytes, rest, err := field(b)
+		rest, err := f.Next(b)
 		if err != nil {
 			return ""
 		}
-		if num == 1 {
-			return textOf(bytes)
+		if f.Num == 1 {
+			return textOf(f.Bytes)
 		}
 		b = rest
 	}
@@ -169,17 +165,18 @@ func tokenOf(b []byte) string {
 
 // timeOf decodes a Timestamp, in UTC.
 func timeOf(b []byte) time.Time {
+	var f wire.Field
 	var seconds, nanos int64
 	for len(b) > 0 {
-		num, number, _, rest, err := field(b)
+		rest, err := f.Next(b)
 		if err != nil {
 			return time.Time{}
 		}
-		switch num {
+		switch f.Num {
 		case 1:
-			seconds = int64(number)
+			seconds = int64(f.Number)
 		case 2:
-			nanos = int64(number)
+			nanos = int64(f.Number)
 		}
 		b = rest
 	}

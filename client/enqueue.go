@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/internal/wire"
 )
 
 // Enqueue stores a message in a queue and returns once it is stored. With [WithPipe], or with message.ReplyTo, answers
@@ -47,13 +48,13 @@ type BatchResult struct {
 func (c *Client) EnqueueBatch(ctx context.Context, items ...Item) ([]BatchResult, error) {
 	u := c.pools.unary(opBatch)
 	u.repeatable = true
-	b, m := begin(u.operation.body, fieldOf(opBatch), len(items)*128)
+	b, m := wire.Begin(u.operation.body, fieldOf(opBatch), len(items)*128)
 	for i := range items {
 		o := applyOptions(items[i].Options)
 		u.repeatable = u.repeatable && o.key != ""
 		b = appendEnqueue(b, 1, items[i].Queue, &items[i].Message, o, 0)
 	}
-	u.operation.body = m.end(b)
+	u.operation.body = m.End(b)
 	var response queuepb.EnqueueBatchResponse
 	if err := u.do(ctx, c.pick(), &response); err != nil {
 		return nil, fmt.Errorf("enqueue batch: %w", err)

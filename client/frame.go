@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/internal/wire"
 )
 
 var errMalformed = errors.New("the server sent a frame that cannot be read")
@@ -62,65 +63,43 @@ func (f *frame) encode() *outFrame {
 		b = appendCredit(b, c.id, c.items, 0)
 	}
 	for _, id := range f.detach { // one by one: packing saves nothing worth having
-		b = appendNumber(b, 4, id)
+		b = wire.AppendNumber(b, 4, id)
 	}
-	b = appendNumber(b, 5, f.answeredBelow)
-	b = appendNumber(b, 7, f.received)
+	b = wire.AppendNumber(b, 5, f.answeredBelow)
+	b = wire.AppendNumber(b, 7, f.received)
 	*buf = b
 	return &outFrame{buf: buf}
 }
 
 func appendCredit(b []byte, id uint64, items uint32, bytes uint64) []byte {
-	b, m := begin(b, 3, 24)
-	b = appendNumber(b, 1, id)
-	b = appendNumber(b, 2, uint64(items))
-	b = appendNumber(b, 3, bytes)
-	return m.end(b)
+	b, m := wire.Begin(b, 3, 24)
+	b = wire.AppendNumber(b, 1, id)
+	b = wire.AppendNumber(b, 2, uint64(items))
+	b = wire.AppendNumber(b, 3, bytes)
+	return m.End(b)
 }
 
 // helloFrame opens a session.
 func helloFrame(h *queuepb.Hello) *queuepb.SessionRequest { return &queuepb.SessionRequest{Hello: h} }
 
-// field reads the next field of a message: its number, and its value in one of two forms.
-func field(b []byte) (num protowire.Number, number uint64, bytes, rest []byte, err error) {
-	num, typ, n := protowire.ConsumeTag(b)
-	if n < 0 {
-		return 0, 0, nil, nil, errMalformed
-	}
-	b = b[n:]
-	switch typ {
-	case protowire.VarintType:
-		number, n = protowire.ConsumeVarint(b)
-	case protowire.BytesType:
-		bytes, n = protowire.ConsumeBytes(b)
-	default:
-		n = protowire.ConsumeFieldValue(num, typ, b)
-	}
-	if n < 0 {
-		return 0, 0, nil, nil, errMalformed
-	}
-	return num, number, bytes, b[n:], nil
-}
-
 // parseFrame takes a SessionResponse apart, without decoding the responses in it: that is for their sinks. Results are
 // appended to res.
 func parseFrame(b []byte, res []result) (_ []result, away *queuepb.GoingAway, err error) {
+	var f wire.Field
 	for len(b) > 0 {
-		var num protowire.Number
-		var bytes []byte
-		if num, _, bytes, b, err = field(b); err != nil {
-			return res, nil, err
+		if b, err = f.Next(b); err != nil {
+			return res, nil, errMalformed
 		}
-		switch num {
+		switch f.Num {
 		case 2:
-			r := result{size: len(bytes)}
-			if err = r.parse(bytes); err != nil {
+			r := result{size: len(f.Bytes)}
+			if err = r.parse(f.Bytes); err != nil {
 				return res, nil, err
 			}
 			res = append(res, r)
 		case 3:
 			away = new(queuepb.GoingAway)
-			if err = away.UnmarshalVT(bytes); err != nil {
+			if err = away.UnmarshalVT(f.Bytes); err != nil {
 				return res, nil, errMalformed
 			}
 		}
@@ -129,18 +108,19 @@ func parseFrame(b []byte, res []result) (_ []result, away *queuepb.GoingAway, er
 }
 
 func (r *result) parse(b []byte) error {
+	var f wire.Field
 	for len(b) > 0 {
-		num, number, bytes, rest, err := field(b)
+		rest, err := f.Next(b)
 		if err != nil {
-			return err
+			return errMalformed
 		}
 		switch {
-		case num == 1:
-			r.id = number
-		case num == 16:
-			r.done = number != 0
-		case num >= protowire.Number(opEnqueue) && num <= protowire.Number(resultError):
-			r.kind, r.body = opKind(num), bytes
+		case f.Num == 1:
+			r.id = f.Number
+		case f.Num == 16:
+			r.done = f.Number != 0
+		case f.Num >= protowire.Number(opEnqueue) && f.Num <= protowire.Number(resultError):
+			r.kind, r.body = opKind(f.Num), f.Bytes
 		}
 		b = rest
 	}
@@ -152,11 +132,14 @@ func (r *result) parse(b []byte) error {
 
 // event takes the one event out of a CallResponse, ReceiveResponse or ConsumeResponse: its number and its bytes.
 func event(b []byte) (num protowire.Number, bytes []byte) {
-	num, _, bytes, _, err := field(b)
-	if err != nil {
+	var f wire.Field
+	if len(b) == 0 {
 		return 0, nil
 	}
-	return num, bytes
+	if _, err := f.Next(b); err != nil {
+		return 0, nil
+	}
+	return f.Num, f.Bytes
 }
 
 // failure is the error that a result brings, nil if it brings none.

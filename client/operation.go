@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/replyq/replyq/internal/wire"
 )
 
 // opKind is the field number of a request in Operation, and of its response in Result.
@@ -116,9 +118,9 @@ func (op *operation) appendTo(b []byte) []byte {
 	}
 	b = protowire.AppendTag(b, 2, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
-	b = appendNumber(b, fieldOperationID, op.id)
+	b = wire.AppendNumber(b, fieldOperationID, op.id)
 	b = append(b, op.body...)
-	return appendNumber(b, fieldOperationCredit, uint64(op.credit))
+	return wire.AppendNumber(b, fieldOperationCredit, uint64(op.credit))
 }
 
 // maxOperationOverhead is how much longer than its body an operation is in a frame, at most.

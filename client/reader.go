@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/replyq/replyq/internal/wire"
+
 	"github.com/replyq/replyq/api/queuepb"
 )
 
@@ -174,13 +176,14 @@ func (r *reader) arrived(bytes []byte) {
 
 // replySequence reads only the sequence of a reply.
 func replySequence(b []byte) uint64 {
+	var f wire.Field
 	for len(b) > 0 {
-		num, number, _, rest, err := field(b)
+		rest, err := f.Next(b)
 		if err != nil {
 			return 0
 		}
-		if num == 1 {
-			return number
+		if f.Num == 1 {
+			return f.Number
 		}
 		b = rest
 	}
