@@ -29,6 +29,16 @@ func (t Time) Std() time.Time {
 	return time.Unix(0, int64(t))
 }
 
+// Split gives whole seconds since the epoch, rounded down, and the nanoseconds that are left.
+func (t Time) Split() (seconds, nanos int64) {
+	const second = 1_000_000_000
+	seconds, nanos = int64(t)/second, int64(t)%second
+	if nanos < 0 {
+		seconds, nanos = seconds-1, nanos+second
+	}
+	return seconds, nanos
+}
+
 // Add returns t+d.
 func (t Time) Add(d time.Duration) Time { return t + Time(d) }
 

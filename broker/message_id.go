@@ -19,21 +19,29 @@ type MessageID struct {
 // messageIDLen is the length of the text form, in characters.
 const messageIDLen = 23
 
-var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+const idDigits = "0123456789abcdefghijklmnopqrstuv"
+
+var idEncoding = base32.NewEncoding(idDigits).WithPadding(base32.NoPadding)
 
 // IsZero reports whether id names no message.
 func (id MessageID) IsZero() bool { return id == MessageID{} }
 
 // String is the text form: 23 characters of base32hex in lower case.
 func (id MessageID) String() string {
-	var raw [14]byte
-	binary.BigEndian.PutUint32(raw[0:], id.Store)
-	binary.BigEndian.PutUint16(raw[4:], id.Shard)
-	binary.BigEndian.PutUint32(raw[6:], id.Slot)
-	binary.BigEndian.PutUint32(raw[10:], id.Tag)
 	var text [messageIDLen]byte
-	idEncoding.Encode(text[:], raw[:])
-	return string(text[:])
+	return string(id.Append(text[:0]))
+}
+
+// Append appends the text form to b.
+func (id MessageID) Append(b []byte) []byte {
+	// 112 bits, five at a time from the top.
+	high := uint64(id.Store)<<32 | uint64(id.Shard)<<16 | uint64(id.Slot)>>16
+	low := uint64(id.Slot)<<48 | uint64(id.Tag)<<16
+	for range messageIDLen {
+		b = append(b, idDigits[high>>59])
+		high, low = high<<5|low>>59, low<<5
+	}
+	return b
 }
 
 // ParseMessageID reads the text form; ok is false if it is not one.

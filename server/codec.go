@@ -40,6 +40,11 @@ func (c *codec) Name() string { return proto.Name }
 
 // Marshal implements encoding.CodecV2.
 func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
+	if f, ok := v.(*outFrame); ok {
+		buf := c.pool.Get(len(f.b))
+		copy(*buf, f.b)
+		return mem.BufferSlice{mem.NewBuffer(buf, c.pool)}, nil
+	}
 	m, ok := v.(generated)
 	if !ok {
 		return c.fallback.Marshal(v)

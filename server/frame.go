@@ -8,104 +8,14 @@ import (
 	"github.com/replyq/replyq/handles"
 )
 
-// A frame turns the broker's events into results, for both faces: the plain face takes the response out of the result.
-//
-// In a session it is used again for the next frame, together with the messages of the four frequent kinds of result,
-// which lie in blocks, one allocation each: a delivery is made of eleven messages, and at a hundred thousand a second
-// the collector would see little else. What a frame has made is valid until reset.
+// A frame turns the broker's events into results: for the plain face, which takes the response out of the result, and
+// for the kinds of result that sessions have seldom, see [outFrame].
 //
 // A message or reply is not decoded on its way out. Its body, as the broker kept it, is the encoding of some fields of
 // queuepb.Message or queuepb.Reply; set as the unknown fields of a message that has the others, it is written out
 // behind them, and the receiver's decoder takes both together. TestRawBody compares with the decoded form.
 type frame struct {
 	keys *handles.KeyRing
-	out  queuepb.SessionResponse
-
-	deliveries slab[deliveryBlock]
-	replies    slab[replyBlock]
-	receipts   slab[receiptBlock]
-	outcomes   slab[outcomeBlock]
-}
-
-// A slab is a list of blocks that are used again.
-type slab[T any] struct {
-	blocks []*T
-	used   int
-}
-
-func (s *slab[T]) next() *T {
-	if s.used == len(s.blocks) {
-		s.blocks = append(s.blocks, new(T))
-	}
-	s.used++
-	return s.blocks[s.used-1]
-}
-
-// reset clears the blocks, which hold payloads.
-func (s *slab[T]) reset() {
-	var zero T
-	for _, b := range s.blocks[:s.used] {
-		*b = zero
-	}
-	s.used = 0
-}
-
-func (f *frame) reset() {
-	f.deliveries.reset()
-	f.replies.reset()
-	f.receipts.reset()
-	f.outcomes.reset()
-	results := f.out.Results
-	clear(results)
-	f.out.Reset()
-	f.out.Results = results[:0]
-}
-
-type deliveryBlock struct {
-	result       queuepb.Result
-	consume      queuepb.Result_Consume
-	response     queuepb.ConsumeResponse
-	event        queuepb.ConsumeResponse_Delivery
-	delivery     queuepb.Delivery
-	message      queuepb.Message
-	lease        queuepb.Handle
-	replyTo      queuepb.Handle
-	leaseExpires timestamppb.Timestamp
-	enqueuedAt   timestamppb.Timestamp
-	deadline     timestamppb.Timestamp
-}
-
-type replyBlock struct {
-	result          queuepb.Result
-	call            queuepb.Result_Call
-	callResponse    queuepb.CallResponse
-	callReply       queuepb.CallResponse_Reply
-	callEnd         queuepb.CallResponse_End
-	receive         queuepb.Result_Receive
-	receiveResponse queuepb.ReceiveResponse
-	receiveReply    queuepb.ReceiveResponse_Reply
-	receiveEnd      queuepb.ReceiveResponse_End
-	reply           queuepb.Reply
-	end             queuepb.End
-}
-
-type receiptBlock struct {
-	result          queuepb.Result
-	call            queuepb.Result_Call
-	callResponse    queuepb.CallResponse
-	callReceipt     queuepb.CallResponse_Receipt
-	enqueue         queuepb.Result_Enqueue
-	enqueueResponse queuepb.EnqueueResponse
-	receipt         queuepb.Receipt
-	handle          queuepb.Handle
-	deadline        timestamppb.Timestamp
-}
-
-type outcomeBlock struct {
-	result   queuepb.Result
-	reply    queuepb.Result_Reply
-	response queuepb.ReplyResponse
-	outcome  queuepb.ReplyResult
 }
 
 // result turns an event into a result.
@@ -130,54 +40,63 @@ func (f *frame) result(k kind, id uint64, done bool, body any) *queuepb.Result {
 }
 
 func (f *frame) delivery(d *broker.Delivery) *queuepb.Result {
-	b := f.deliveries.next()
-	b.lease.Token = f.keys.Mint(d.Lease).Text()
-	b.delivery.MessageId = d.Message.String()
-	b.delivery.Queue = d.Queue
-	b.delivery.Lease = &b.lease
-	b.delivery.LeaseExpiresAt = setTime(&b.leaseExpires, d.LeaseExpires)
-	b.delivery.Attempt = d.Attempt
-	b.delivery.Failures = d.Failures
-	b.delivery.EnqueuedAt = setTime(&b.enqueuedAt, d.EnqueuedAt)
-	b.delivery.Deadline = setTime(&b.deadline, d.Deadline)
-	b.delivery.EndedHandles = d.Ended
-	if d.ReplyTo.Kind != 0 {
-		b.replyTo.Token = f.keys.Mint(d.ReplyTo).Text()
-		b.message.ReplyTo = &b.replyTo
-	}
+	message := &queuepb.Message{ReplyTo: f.handle(d.ReplyTo)}
 	if len(d.Body) > 0 {
-		b.message.ProtoReflect().SetUnknown(d.Body)
+		message.ProtoReflect().SetUnknown(d.Body)
 	}
-	b.delivery.Message = &b.message
-	b.event.Delivery = &b.delivery
-	b.response.Event = &b.event
-	b.consume.Consume = &b.response
-	b.result.Response = &b.consume
-	return &b.result
+	return &queuepb.Result{Response: consumeEvent(&queuepb.ConsumeResponse{
+		Event: &queuepb.ConsumeResponse_Delivery{Delivery: &queuepb.Delivery{
+			MessageId:      d.Message.String(),
+			Queue:          d.Queue,
+			Lease:          f.handle(d.Lease),
+			LeaseExpiresAt: newTime(d.LeaseExpires),
+			Attempt:        d.Attempt,
+			Failures:       d.Failures,
+			Message:        message,
+			EnqueuedAt:     newTime(d.EnqueuedAt),
+			Deadline:       newTime(d.Deadline),
+			EndedHandles:   d.Ended,
+		}},
+	})}
+}
+
+// handle mints a token; nil for the claim of no handle.
+func (f *frame) handle(c handles.Claims) *queuepb.Handle {
+	if c.Kind == 0 {
+		return nil
+	}
+	return &queuepb.Handle{Token: f.keys.Mint(c).Text()}
 }
 
 func (f *frame) reply(k kind, item *broker.ReplyItem) *queuepb.Result {
-	b := f.replies.next()
-	b.reply.Sequence = item.Sequence
+	reply := &queuepb.Reply{Sequence: item.Sequence, Attempt: item.Attempt, EndedHandles: item.Ended}
 	if !item.Source.IsZero() {
-		b.reply.SourceMessageId = item.Source.String()
+		reply.SourceMessageId = item.Source.String()
 	}
-	b.reply.Attempt = item.Attempt
-	b.reply.EndedHandles = item.Ended
 	if len(item.Body) > 0 {
-		b.reply.ProtoReflect().SetUnknown(item.Body)
+		reply.ProtoReflect().SetUnknown(item.Body)
 	}
-	b.callReply.Reply, b.receiveReply.Reply = &b.reply, &b.reply
-	b.callResponse.Event, b.receiveResponse.Event = &b.callReply, &b.receiveReply
-	return b.answer(k)
+	if k == kindReceive {
+		return received(&queuepb.ReceiveResponse{Event: &queuepb.ReceiveResponse_Reply{Reply: reply}})
+	}
+	return called(&queuepb.CallResponse{Event: &queuepb.CallResponse_Reply{Reply: reply}})
 }
 
 func (f *frame) end(k kind, end *broker.End) *queuepb.Result {
-	b := f.replies.next()
-	f.setEnd(&b.end, end)
-	b.callEnd.End, b.receiveEnd.End = &b.end, &b.end
-	b.callResponse.Event, b.receiveResponse.Event = &b.callEnd, &b.receiveEnd
-	return b.answer(k)
+	out := &queuepb.End{}
+	f.setEnd(out, end)
+	if k == kindReceive {
+		return received(&queuepb.ReceiveResponse{Event: &queuepb.ReceiveResponse_End{End: out}})
+	}
+	return called(&queuepb.CallResponse{Event: &queuepb.CallResponse_End{End: out}})
+}
+
+func received(response *queuepb.ReceiveResponse) *queuepb.Result {
+	return &queuepb.Result{Response: &queuepb.Result_Receive{Receive: response}}
+}
+
+func called(response *queuepb.CallResponse) *queuepb.Result {
+	return &queuepb.Result{Response: &queuepb.Result_Call{Call: response}}
 }
 
 func (f *frame) setEnd(out *queuepb.End, end *broker.End) {
@@ -193,60 +112,28 @@ func (f *frame) setEnd(out *queuepb.End, end *broker.End) {
 	}
 }
 
-// answer wraps a reply or an end for the operation that reads the pipe.
-func (b *replyBlock) answer(k kind) *queuepb.Result {
-	if k == kindReceive {
-		b.receive.Receive = &b.receiveResponse
-		b.result.Response = &b.receive
-	} else {
-		b.call.Call = &b.callResponse
-		b.result.Response = &b.call
-	}
-	return &b.result
-}
-
-// receipt is for batches and settles, where it stands alone.
 func (f *frame) receipt(r *broker.Receipt) *queuepb.Receipt {
-	b := f.receipts.next()
-	f.setReceipt(b, r)
-	return &b.receipt
-}
-
-func (f *frame) setReceipt(b *receiptBlock, r *broker.Receipt) {
-	b.receipt.MessageId = r.Message.String()
-	if r.Receive.Kind != 0 {
-		b.handle.Token = f.keys.Mint(r.Receive).Text()
-		b.receipt.ReceiveHandle = &b.handle
+	return &queuepb.Receipt{
+		MessageId:     r.Message.String(),
+		ReceiveHandle: f.handle(r.Receive),
+		PipeDeadline:  newTime(r.PipeDeadline),
+		Duplicate:     r.Duplicate,
+		QueueCreated:  r.QueueCreated,
+		Consumers:     r.Consumers,
 	}
-	b.receipt.PipeDeadline = setTime(&b.deadline, r.PipeDeadline)
-	b.receipt.Duplicate = r.Duplicate
-	b.receipt.QueueCreated = r.QueueCreated
-	b.receipt.Consumers = r.Consumers
 }
 
 func (f *frame) enqueued(k kind, r *broker.Receipt) *queuepb.Result {
-	b := f.receipts.next()
-	f.setReceipt(b, r)
 	if k == kindCall {
-		b.callReceipt.Receipt = &b.receipt
-		b.callResponse.Event = &b.callReceipt
-		b.call.Call = &b.callResponse
-		b.result.Response = &b.call
-	} else {
-		b.enqueueResponse.Receipt = &b.receipt
-		b.enqueue.Enqueue = &b.enqueueResponse
-		b.result.Response = &b.enqueue
+		return called(&queuepb.CallResponse{Event: &queuepb.CallResponse_Receipt{Receipt: f.receipt(r)}})
 	}
-	return &b.result
+	return &queuepb.Result{Response: &queuepb.Result_Enqueue{Enqueue: &queuepb.EnqueueResponse{Receipt: f.receipt(r)}}}
 }
 
 func (f *frame) replied(r *broker.ReplyResult) *queuepb.Result {
-	b := f.outcomes.next()
-	setOutcome(&b.outcome, r)
-	b.response.Result = &b.outcome
-	b.reply.Reply = &b.response
-	b.result.Response = &b.reply
-	return &b.result
+	result := &queuepb.ReplyResult{}
+	setOutcome(result, r)
+	return &queuepb.Result{Response: &queuepb.Result_Reply{Reply: &queuepb.ReplyResponse{Result: result}}}
 }
 
 func setOutcome(out *queuepb.ReplyResult, r *broker.ReplyResult) {
@@ -255,7 +142,7 @@ func setOutcome(out *queuepb.ReplyResult, r *broker.ReplyResult) {
 	out.Sequence = r.Sequence
 }
 
-// other are the results that are not frequent enough for blocks.
+// other are the results of the remaining kinds.
 func (f *frame) other(body any) *queuepb.Result {
 	r := &queuepb.Result{}
 	switch body := body.(type) {
@@ -289,8 +176,8 @@ func (f *frame) other(body any) *queuepb.Result {
 		}
 	case *broker.PipeOpened:
 		r.Response = &queuepb.Result_OpenPipe{OpenPipe: &queuepb.OpenPipeResponse{
-			SendHandle:    &queuepb.Handle{Token: f.keys.Mint(body.Send).Text()},
-			ReceiveHandle: &queuepb.Handle{Token: f.keys.Mint(body.Receive).Text()},
+			SendHandle:    f.handle(body.Send),
+			ReceiveHandle: f.handle(body.Receive),
 			Deadline:      newTime(body.Deadline),
 		}}
 	case *broker.Cancelled:
@@ -368,20 +255,14 @@ func (f *frame) described(d *broker.Description) *queuepb.DescribeResponse {
 	return out
 }
 
-// setTime sets t, or returns nil for no time.
-func setTime(t *timestamppb.Timestamp, at broker.Time) *timestamppb.Timestamp {
+// newTime converts a time; nil for none.
+func newTime(at broker.Time) *timestamppb.Timestamp {
 	if at == 0 {
 		return nil
 	}
-	const second = 1_000_000_000
-	t.Seconds, t.Nanos = int64(at)/second, int32(int64(at)%second)
-	if t.Nanos < 0 {
-		t.Seconds, t.Nanos = t.Seconds-1, t.Nanos+second
-	}
-	return t
+	seconds, nanos := at.Split()
+	return &timestamppb.Timestamp{Seconds: seconds, Nanos: int32(nanos)}
 }
-
-func newTime(at broker.Time) *timestamppb.Timestamp { return setTime(&timestamppb.Timestamp{}, at) }
 
 // isItem reports whether an event takes of a session's byte credit: deliveries and replies do.
 func isItem(body any) bool {

@@ -134,45 +134,77 @@ func TestRawBody(t *testing.T) {
 				Code: int32(codes.Aborted), Reason: "PURGED", Message: "purged",
 			}})},
 	} {
-		for _, round := range []string{"first", "with used blocks"} {
-			got := overTheWire(t, f.result(test.kind, 9, false, test.body))
-			if diff := cmp.Diff(test.want, got, protocmp.Transform()); diff != "" {
-				t.Errorf("%s, %s (-want +got):\n%s", test.name, round, diff)
-			}
-			f.reset()
+		got := overTheWire(t, f.result(test.kind, 9, false, test.body))
+		if diff := cmp.Diff(test.want, got, protocmp.Transform()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
 		}
 	}
 }
 
-// TestFrameReset: nothing of a frame is left in the blocks that the next one uses.
-func TestFrameReset(t *testing.T) {
-	f := frame{keys: newRing(t)}
-	f.result(kindConsume, 1, true, &broker.Delivery{Body: []byte{0x0a, 1, 'x'}, Lease: claims(handles.Lease, 1), ReplyTo: claims(handles.Send, 1)})
-	f.result(kindCall, 1, true, &broker.Receipt{Receive: claims(handles.Receive, 1), Duplicate: true, PipeDeadline: 5})
-	f.result(kindCall, 1, true, &broker.ReplyItem{Sequence: 1, Body: []byte{0x12, 1, 'x'}, Attempt: 1})
-	f.result(kindReply, 1, true, &broker.ReplyResult{Outcome: broker.ReplyEnded, Sequence: 3})
-	f.reset()
-	for name, r := range map[string]*queuepb.Result{
-		"delivery": f.result(kindConsume, 0, false, &broker.Delivery{}),
-		"receipt":  f.result(kindEnqueue, 0, false, &broker.Receipt{}),
-		"reply":    f.result(kindReceive, 0, false, &broker.ReplyItem{}),
-		"outcome":  f.result(kindReply, 0, false, &broker.ReplyResult{}),
-	} {
-		fresh := frame{keys: f.keys}
-		var want *queuepb.Result
-		switch name {
-		case "delivery":
-			want = fresh.result(kindConsume, 0, false, &broker.Delivery{})
-		case "receipt":
-			want = fresh.result(kindEnqueue, 0, false, &broker.Receipt{})
-		case "reply":
-			want = fresh.result(kindReceive, 0, false, &broker.ReplyItem{})
-		case "outcome":
-			want = fresh.result(kindReply, 0, false, &broker.ReplyResult{})
+// TestResults: what a session's frame has is what the generated code would have written for the same events.
+func TestResults(t *testing.T) {
+	keys := newRing(t)
+	id := broker.MessageID{Store: 1 << 31, Shard: 2, Slot: 3, Tag: 4}
+	body := mustMarshal(t, &queuepb.Message{Payload: make([]byte, 300), Headers: map[string]string{"a": "1"}})
+	answer := mustMarshal(t, &queuepb.Reply{Payload: make([]byte, 20_000), ContentType: "x"})
+	at := broker.TimeOf(time.Unix(1_800_000_000, 5))
+	events := []struct {
+		kind kind
+		body any
+	}{
+		{kindConsume, &broker.Delivery{}},
+		{kindConsume, &broker.Delivery{
+			Message: id, Queue: "q", Lease: claims(handles.Lease, 1), LeaseExpires: at, Attempt: 2, Failures: 1, Body: body,
+			ReplyTo: claims(handles.Send, 2), EnqueuedAt: at, Deadline: -1, Ended: []string{"audit", "reply_to"},
+		}},
+		{kindCall, &broker.ReplyItem{}},
+		{kindCall, &broker.ReplyItem{Sequence: 300, Body: answer, Source: id, Attempt: 2, Ended: []string{"f"}}},
+		{kindReceive, &broker.ReplyItem{Sequence: 1, Body: answer, Source: id, Attempt: 2}},
+		{kindCall, &broker.End{Reason: broker.EndOK, LastSequence: 4}},
+		{kindReceive, &broker.End{Reason: broker.EndOK}},
+		{kindReceive, &broker.End{Reason: broker.EndFailed, Body: mustMarshal(t, &queuepb.Error{Code: 5, Reason: "R"})}},
+		{kindCall, &broker.End{Reason: broker.EndPurged, Text: "purged"}},
+		{kindCall, &broker.Receipt{Message: id, Receive: claims(handles.Receive, 1), PipeDeadline: at, Consumers: 200}},
+		{kindEnqueue, &broker.Receipt{Message: id, Duplicate: true, QueueCreated: true}},
+		{kindReply, &broker.ReplyResult{Outcome: broker.ReplyEnded, EndReason: broker.EndOK}},
+		{kindReply, &broker.ReplyResult{Outcome: broker.ReplyDelivered, Sequence: 1}},
+		{kindSettle, &broker.Settled{Dead: true, Receipts: []broker.Receipt{{Message: id}}}},
+		{kindCancel, &broker.Error{Code: broker.CodeNotFound, Reason: broker.ReasonHandleUnknown, Text: "unknown"}},
+		{kindConsume, nil},
+	}
+	plain, out := frame{keys: keys}, outFrame{keys: keys}
+	for round := range uint64(2) { // the second uses the buffer of the first
+		want := &queuepb.SessionResponse{Pong: round, GoingAway: &queuepb.GoingAway{Message: "soon"}}
+		sizes := 0
+		for i, e := range events {
+			r := plain.result(e.kind, uint64(i)*100, i%2 == 0, e.body)
+			want.Results = append(want.Results, r)
+			size := out.add(e.kind, uint64(i)*100, i%2 == 0, e.body)
+			if size != r.SizeVT() {
+				t.Errorf("%T: add returned %d, the result has %d bytes", e.body, size, r.SizeVT())
+			}
+			sizes += size
 		}
-		if diff := cmp.Diff(overTheWire(t, want), overTheWire(t, r), protocmp.Transform()); diff != "" {
-			t.Errorf("%s in a used block (-want +got):\n%s", name, diff)
+		out.finish(round, want.GoingAway)
+		data, err := newCodec(limits{}, &bufferPool{}).Marshal(&out)
+		if err != nil {
+			t.Fatal(err)
 		}
+		got, again := &queuepb.SessionResponse{}, &queuepb.SessionResponse{}
+		if err := pb.Unmarshal(data.Materialize(), got); err != nil {
+			t.Fatal(err)
+		}
+		if err := pb.Unmarshal(mustMarshal(t, want), again); err != nil { // what was set as unknown becomes known
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(again, got, protocmp.Transform()); diff != "" {
+			t.Errorf("round %d (-want +got):\n%s", round, diff)
+		}
+		if out.results != len(events) || sizes > len(out.b) {
+			t.Errorf("%d results of %d bytes counted, %d of %d written", out.results, sizes, len(events), len(out.b))
+		}
+		data.Free()
+		out.reset()
 	}
 }
 
@@ -230,7 +262,7 @@ func echo(t testing.TB, n int) (events []broker.Event) {
 func BenchmarkOut(b *testing.B) {
 	const n = 64
 	events := echo(b, n)
-	f := frame{keys: newRing(b)}
+	f := outFrame{keys: newRing(b)}
 	c := newCodec(limits{}, &bufferPool{})
 	b.ReportAllocs()
 	for i := 0; i < b.N; i += n {
@@ -239,11 +271,9 @@ func BenchmarkOut(b *testing.B) {
 			if _, ok := events[i].Body.(*broker.Delivery); ok {
 				k = kindConsume
 			}
-			r := f.result(k, events[i].Op, events[i].Done, events[i].Body)
-			_ = r.SizeVT()
-			f.out.Results = append(f.out.Results, r)
+			f.add(k, events[i].Op, events[i].Done, events[i].Body)
 		}
-		data, err := c.Marshal(&f.out)
+		data, err := c.Marshal(&f)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package server
 import (
 	"time"
 
-	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
 )
 
@@ -32,7 +31,7 @@ const (
 
 // A sender is what whoever sends needs, guarded by session.sendMu.
 type sender struct {
-	frame    frame
+	frame    outFrame
 	events   []broker.Event // as gathered, from next on not sent
 	kinds    []kind         // theirs
 	next     int
@@ -112,7 +111,7 @@ func (ss *session) sendInLine() bool {
 
 // flush sends all that there is to send. The caller holds sendMu.
 func (ss *session) flush() error {
-	out := &ss.send.frame.out
+	out := &ss.send.frame
 	for {
 		// The pong first: what the broker has by now is of operations before the ping, and goes out with or before it.
 		ss.mu.Lock()
@@ -122,9 +121,9 @@ func (ss *session) flush() error {
 		ss.gather()
 		for more := true; more; {
 			if more = ss.fill(); !more {
-				out.Pong, out.GoingAway = pong, away
+				out.finish(pong, away)
 			}
-			if len(out.Results) == 0 && out.Pong == 0 && out.GoingAway == nil {
+			if len(out.b) == 0 {
 				return nil
 			}
 			if err := ss.write(out); err != nil {
@@ -135,13 +134,13 @@ func (ss *session) flush() error {
 }
 
 // write sends one frame.
-func (ss *session) write(out *queuepb.SessionResponse) error {
-	ss.send.lastSize = len(out.Results)
-	ss.send.results += uint64(len(out.Results))
+func (ss *session) write(out *outFrame) error {
+	ss.send.lastSize = out.results
+	ss.send.results += uint64(out.results)
 	ss.sending.Store(time.Now().UnixNano())
-	err := ss.stream.Send(out)
+	err := ss.stream.SendMsg(out)
 	ss.sending.Store(0)
-	ss.send.frame.reset()
+	out.reset()
 	if len(ss.send.ends) > 0 {
 		ss.mu.Lock()
 		if ss.confirms {
@@ -219,7 +218,7 @@ func (ss *session) itemLocked(event *broker.Event) {
 func (ss *session) fill() (more bool) {
 	s := &ss.send
 	size := 0
-	full := func() bool { return len(s.frame.out.Results) >= fullFrame || size >= fullFrameSize }
+	full := func() bool { return s.frame.results >= fullFrame || size >= fullFrameSize }
 	for len(s.waiting) > 0 {
 		h := &s.waiting[0]
 		if isItem(h.event.Body) && ss.credit.Load() <= 0 {
@@ -257,13 +256,11 @@ func (ss *session) fill() (more bool) {
 // add puts one result into the frame and returns its size, which for items is also what it takes of the byte credit.
 func (ss *session) add(event *broker.Event, k kind) int {
 	f := &ss.send.frame
-	r := f.result(k, event.Op, event.Done, event.Body)
-	f.out.Results = append(f.out.Results, r)
-	size := r.SizeVT()
+	size := f.add(k, event.Op, event.Done, event.Body)
 	if isItem(event.Body) {
 		ss.credit.Add(int64(-size))
 	} else if _, ok := event.Body.(*broker.End); ok {
-		ss.send.ends = append(ss.send.ends, writtenEnd{event.Op, ss.send.results + uint64(len(f.out.Results))})
+		ss.send.ends = append(ss.send.ends, writtenEnd{event.Op, ss.send.results + uint64(f.results)})
 	}
 	ss.unread.Add(int64(size))
 	return size

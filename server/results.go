@@ -1,0 +1,175 @@
+package server
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/wire"
+)
+
+// An outFrame is a SessionResponse on its way to the client, encoded while it is put together: a delivery alone would be
+// eleven generated messages, and at a hundred thousand a second the collector would see little else. The five frequent
+// kinds of result are written by hand; the others, and all of the plain face, go through the generated code of
+// [frame]. TestResults holds one against the other.
+//
+// A message or reply is not decoded on its way out. Its body, as the broker kept it, is the encoding of some fields of
+// queuepb.Message or queuepb.Reply, and is written beside the others; the receiver's decoder takes both together.
+type outFrame struct {
+	keys    *handles.KeyRing
+	b       []byte
+	results int
+}
+
+// The fields of SessionResponse.
+const (
+	fieldResults   = 2
+	fieldGoingAway = 3
+	fieldPong      = 4
+	fieldDone      = 16 // of Result
+)
+
+// mostKept is how large a buffer a frame keeps for the next one.
+const mostKept = 64 << 10
+
+func (f *outFrame) reset() {
+	f.b, f.results = f.b[:0], 0
+	if cap(f.b) > mostKept {
+		f.b = nil
+	}
+}
+
+// finish adds what is not a result.
+func (f *outFrame) finish(pong uint64, away *queuepb.GoingAway) {
+	if away != nil {
+		f.b = wire.AppendMessage(f.b, fieldGoingAway, away)
+	}
+	f.b = wire.AppendNumber(f.b, fieldPong, pong)
+}
+
+// add appends the result that an event is, and returns its size.
+func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
+	f.results++
+	b, result := wire.Begin(f.b, fieldResults, 256)
+	from := len(b)
+	b = wire.AppendNumber(b, 1, id)
+	switch body := body.(type) {
+	case *broker.Delivery:
+		b = f.delivery(b, body)
+	case *broker.ReplyItem:
+		b = appendReplyItem(b, k, body)
+	case *broker.Receipt:
+		b = f.receipt(b, k, body)
+	case *broker.ReplyResult:
+		b = appendOutcome(b, body)
+	case *broker.End:
+		if body.Reason != broker.EndOK {
+			return f.addGenerated(k, id, done, body)
+		}
+		b = appendEndOK(b, k, body)
+	default:
+		return f.addGenerated(k, id, done, body)
+	}
+	b = wire.AppendFlag(b, fieldDone, done)
+	size := len(b) - from
+	f.b = result.End(b)
+	return size
+}
+
+func (f *outFrame) addGenerated(k kind, id uint64, done bool, body any) int {
+	plain := frame{keys: f.keys}
+	r := plain.result(k, id, done, body)
+	f.b = wire.AppendMessage(f.b, fieldResults, r)
+	return r.SizeVT()
+}
+
+func (f *outFrame) delivery(b []byte, d *broker.Delivery) []byte {
+	b, response := wire.Begin(b, protowire.Number(kindConsume), 256)
+	b, delivery := wire.Begin(b, 2, 256)
+	b = appendMessageID(b, 1, d.Message)
+	b = wire.AppendText(b, 2, d.Queue)
+	b = f.handle(b, 3, d.Lease)
+	b = appendTime(b, 4, d.LeaseExpires)
+	b = wire.AppendNumber(b, 5, uint64(d.Attempt))
+	b = wire.AppendNumber(b, 6, uint64(d.Failures))
+	b, message := wire.Begin(b, 7, max(128, len(d.Body)))
+	b = append(b, d.Body...)
+	b = f.handle(b, 4, d.ReplyTo)
+	b = message.End(b)
+	b = appendTime(b, 8, d.EnqueuedAt)
+	b = appendTime(b, 9, d.Deadline)
+	for _, name := range d.Ended {
+		b = wire.AppendText(b, 10, name)
+	}
+	return response.End(delivery.End(b))
+}
+
+func appendReplyItem(b []byte, k kind, item *broker.ReplyItem) []byte {
+	b, response := wire.Begin(b, protowire.Number(k), max(128, len(item.Body)))
+	b, reply := wire.Begin(b, 2, max(128, len(item.Body)))
+	b = append(b, item.Body...)
+	b = wire.AppendNumber(b, 1, item.Sequence)
+	if !item.Source.IsZero() {
+		b = appendMessageID(b, 6, item.Source)
+	}
+	b = wire.AppendNumber(b, 7, uint64(item.Attempt))
+	for _, name := range item.Ended {
+		b = wire.AppendText(b, 8, name)
+	}
+	return response.End(reply.End(b))
+}
+
+func appendEndOK(b []byte, k kind, end *broker.End) []byte {
+	b, response := wire.Begin(b, protowire.Number(k), 8)
+	b, inner := wire.Begin(b, 3, 4)
+	b = wire.AppendNumber(b, 1, uint64(end.Reason))
+	b = wire.AppendNumber(b, 3, end.LastSequence)
+	return response.End(inner.End(b))
+}
+
+func (f *outFrame) receipt(b []byte, k kind, r *broker.Receipt) []byte {
+	b, response := wire.Begin(b, protowire.Number(k), 128)
+	b, receipt := wire.Begin(b, 1, 128)
+	b = appendMessageID(b, 1, r.Message)
+	b = f.handle(b, 2, r.Receive)
+	b = appendTime(b, 3, r.PipeDeadline)
+	b = wire.AppendFlag(b, 4, r.Duplicate)
+	b = wire.AppendFlag(b, 5, r.QueueCreated)
+	b = wire.AppendNumber(b, 6, uint64(r.Consumers))
+	return response.End(receipt.End(b))
+}
+
+func appendOutcome(b []byte, r *broker.ReplyResult) []byte {
+	b, response := wire.Begin(b, protowire.Number(kindReply), 8)
+	b, result := wire.Begin(b, 1, 4)
+	b = wire.AppendNumber(b, 1, uint64(r.Outcome))
+	b = wire.AppendNumber(b, 2, uint64(r.EndReason))
+	b = wire.AppendNumber(b, 3, r.Sequence)
+	return response.End(result.End(b))
+}
+
+// handle mints a token and appends it as a Handle; nothing for the claim of no handle.
+func (f *outFrame) handle(b []byte, num protowire.Number, c handles.Claims) []byte {
+	if c.Kind == 0 {
+		return b
+	}
+	b, handle := wire.Begin(b, num, handles.TextSize+2)
+	b, token := wire.Begin(b, 1, handles.TextSize)
+	b, _ = f.keys.Mint(c).AppendText(b) // its error is always nil
+	return handle.End(token.End(b))
+}
+
+func appendMessageID(b []byte, num protowire.Number, id broker.MessageID) []byte {
+	b, text := wire.Begin(b, num, 23)
+	return text.End(id.Append(b))
+}
+
+// appendTime appends a Timestamp; 0 is left out.
+func appendTime(b []byte, num protowire.Number, at broker.Time) []byte {
+	if at == 0 {
+		return b
+	}
+	seconds, nanos := at.Split()
+	return wire.AppendSeconds(b, num, seconds, nanos)
+}
