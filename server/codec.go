@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
 )
 
 // codec is gRPC's "proto" codec, made fast for the messages of our contract, which have a generated marshaller; those
@@ -61,52 +61,47 @@ func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal implements encoding.CodecV2. It does not fail for messages of the contract: gRPC would answer INTERNAL by
 // itself, before any of our code sees the error. What is wrong is marked on the message, for frameError to find.
 func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if f, ok := v.(*inFrame); ok {
+		if f.tooLarge = data.Len() > c.limits.frame; !f.tooLarge {
+			f.buf = data.MaterializeToBuffer(c.pool)
+		}
+		return nil
+	}
 	m, ok := v.(generated)
 	if !ok {
 		return c.fallback.Unmarshal(data, v)
-	}
-	if _, session := v.(*queuepb.SessionRequest); session && data.Len() > c.limits.frame {
-		markFrame(m, frameTooLarge)
-		return nil
 	}
 	buf := data.Materialize()
 	// The place to look at the wire form before it becomes messages: counting elements, nesting and unknown fields here
 	// is what will bound how much heap a hostile frame can ask for.
 	if err := m.UnmarshalVTUnsafe(buf); err != nil {
-		markFrame(m, frameMalformed)
+		m.Reset()
+		m.ProtoReflect().SetUnknown(frameMalformed)
 	}
 	return nil
 }
 
-// A frameMark is set as the unknown fields of a message that could not be decoded. It is known by its place in memory,
-// so that no bytes from outside can be taken for one.
-type frameMark []byte
-
-var (
-	frameMalformed = frameMark(reasonFrameMalformed)
-	frameTooLarge  = frameMark(reasonFrameTooLarge)
-)
-
-func markFrame(m generated, mark frameMark) {
-	m.Reset()
-	m.ProtoReflect().SetUnknown(protoreflect.RawFields(mark))
-}
+// frameMalformed is set as the unknown fields of a message that could not be decoded. It is known by its place in
+// memory, so that no bytes from outside can be taken for it.
+var frameMalformed = []byte(reasonFrameMalformed)
 
 // frameError is what the codec found wrong with a message.
 func (l limits) frameError(v any) error {
-	m, ok := v.(generated)
-	if !ok {
-		return nil
-	}
-	unknown := m.ProtoReflect().GetUnknown()
-	switch {
-	case len(unknown) == 0:
-	case &unknown[0] == &frameMalformed[0]:
-		return refuse(reasonFrameMalformed, "",
-			"the bytes are not a message of this RPC: encode them with a stub made from the server's queue.proto")
-	case &unknown[0] == &frameTooLarge[0]:
-		return refuse(reasonFrameTooLarge, "", fmt.Sprintf(
-			"a session frame may have %d bytes: put fewer operations into one", l.frame))
+	switch m := v.(type) {
+	case *inFrame:
+		if m.tooLarge {
+			return refuse(reasonFrameTooLarge, "", fmt.Sprintf(
+				"a session frame may have %d bytes: put fewer operations into one", l.frame))
+		}
+	case generated:
+		if unknown := m.ProtoReflect().GetUnknown(); len(unknown) > 0 && &unknown[0] == &frameMalformed[0] {
+			return errFrameMalformed()
+		}
 	}
 	return nil
+}
+
+func errFrameMalformed() *broker.Error {
+	return refuse(reasonFrameMalformed, "",
+		"the bytes are not a message of this RPC: encode them with a stub made from the server's queue.proto")
 }

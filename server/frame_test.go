@@ -317,15 +317,24 @@ func benchmarkIn(b *testing.B, raw []byte, n int, keys *handles.KeyRing) {
 	c := caller{srv: &Server{keys: keys, limits: l}, id: anonymous, now: time.Now()}
 	data := mem.BufferSlice{mem.SliceBuffer(raw)}
 	b.ReportAllocs()
+	var in inFrame
+	var decoder requestDecoder
 	for i := 0; i < b.N; i += n {
-		var in queuepb.SessionRequest
 		if err := codec.Unmarshal(data, &in); err != nil {
 			b.Fatal(err)
 		}
-		for _, o := range in.Operations {
-			if _, err := c.operation(o.Request); err != nil {
+		if err := in.parse(); err != nil {
+			b.Fatal(err)
+		}
+		for i := range in.operations {
+			request, _, err := decoder.decode(&in.operations[i])
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := c.operation(request); err != nil {
 				b.Fatal(err)
 			}
 		}
+		in.free()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
@@ -44,7 +45,8 @@ type session struct {
 
 	// submitMu lets one goroutine at a time tell the broker something: the receiver, or the watchdog for what is left.
 	submitMu sync.Mutex
-	ops      []broker.Op // of the frame that is being taken; the receiver's
+	ops      []broker.Op    // of the frame that is being taken; the receiver's
+	decoder  requestDecoder // the receiver's
 
 	mu         sync.Mutex
 	open       map[uint64]*openOp // by operation id
@@ -75,15 +77,15 @@ type openOp struct {
 func (s *service) Session(
 	stream grpc.BidiStreamingServer[queuepb.SessionRequest, queuepb.SessionResponse],
 ) error {
-	first, err := stream.Recv()
-	if err != nil {
+	first := &inFrame{}
+	if err := receiveFrame(stream, first); err != nil {
 		if errors.Is(err, io.EOF) {
 			return helloExpected()
 		}
 		return err
 	}
 	c := s.caller(stream.Context())
-	hello, refused := s.checkHello(first.Hello)
+	hello, refused := s.checkHello(first.hello)
 	if refused != nil {
 		return refused
 	}
@@ -109,6 +111,17 @@ func (s *service) Session(
 		slog.String("client", show(hello.ClientName)), slog.String("client_version", show(hello.ClientVersion)),
 		slog.String("tenant", c.id.TenantName), slog.String("principal", c.id.Principal))
 	return s.runSession(ss, first)
+}
+
+// receiveFrame receives the next frame of a session.
+func receiveFrame(stream grpc.ServerStream, in *inFrame) error {
+	if err := stream.RecvMsg(in); err != nil {
+		return err
+	}
+	if in.parse() != nil {
+		return errFrameMalformed()
+	}
+	return nil
 }
 
 // checkHello checks and completes the first frame's hello.
@@ -143,7 +156,7 @@ func helloExpected() *broker.Error {
 
 // runSession works until the session is over. The receiver may outlive the handler by a moment: what it waits for ends
 // with the stream's context, which ends when the handler has returned. Shutdown waits for it.
-func (s *service) runSession(ss *session, first *queuepb.SessionRequest) error {
+func (s *service) runSession(ss *session, first *inFrame) error {
 	if !s.addSession(ss) {
 		ss.broker.Close()
 		return errDraining()
@@ -194,7 +207,7 @@ func (ss *session) wake() {
 }
 
 // receive is the receiver.
-func (ss *session) receive(first *queuepb.SessionRequest) {
+func (ss *session) receive(first *inFrame) {
 	// A cut for the broker, and only now: nothing may be submitted to a closed session.
 	defer func() {
 		ss.flushPassed()
@@ -203,14 +216,16 @@ func (ss *session) receive(first *queuepb.SessionRequest) {
 			items.Close()
 		}
 	}()
-	first.Hello = nil
-	err := ss.take(first)
+	in := first
+	in.hello = nil
+	err := ss.take(in)
 	for err == nil {
-		var in *queuepb.SessionRequest
-		if in, err = ss.stream.Recv(); err == nil {
+		in.free()
+		if err = receiveFrame(ss.stream, in); err == nil {
 			err = ss.take(in)
 		}
 	}
+	in.free()
 	if errors.Is(err, io.EOF) { // the client has closed its side: its operations are still answered
 		ss.mu.Lock()
 		ss.halfClosed = true
@@ -223,33 +238,33 @@ func (ss *session) receive(first *queuepb.SessionRequest) {
 }
 
 // take carries out one frame, in the order of its fields' numbers. An error ends the session.
-func (ss *session) take(in *queuepb.SessionRequest) error {
-	if in.Hello != nil {
+func (ss *session) take(in *inFrame) error {
+	if in.hello != nil {
 		return helloExpected()
 	}
 	few := false
-	if len(in.Operations) > 0 {
+	if len(in.operations) > 0 {
 		var err error
-		if few, err = ss.operations(in.Operations); err != nil {
+		if few, err = ss.operations(in.operations); err != nil {
 			return err
 		}
 	}
 	wake := false
-	for _, c := range in.Credits {
-		wake = ss.grant(c) || wake
+	for i := range in.credits {
+		wake = ss.grant(&in.credits[i]) || wake
 	}
-	for _, id := range in.Detach {
+	for _, id := range in.detach {
 		ss.detach(id)
 	}
-	if in.AnsweredBelow > 0 {
-		ss.answeredBelow(in.AnsweredBelow)
+	if in.answeredBelow > 0 {
+		ss.answeredBelow(in.answeredBelow)
 	}
-	if in.ResultsReceived > 0 {
-		ss.confirmed(in.ResultsReceived)
+	if in.resultsReceived > 0 {
+		ss.confirmed(in.resultsReceived)
 	}
-	if in.Ping != 0 {
+	if in.ping != 0 {
 		ss.mu.Lock()
-		ss.pong = in.Ping
+		ss.pong = in.ping
 		ss.mu.Unlock()
 		wake = true
 	}
@@ -263,7 +278,7 @@ func (ss *session) take(in *queuepb.SessionRequest) error {
 }
 
 // operations checks and submits the operations of a frame. It reports whether hardly any operation is under way.
-func (ss *session) operations(in []*queuepb.Operation) (few bool, err error) {
+func (ss *session) operations(in []inOperation) (few bool, err error) {
 	ss.caller.now = ss.srv.now()
 	ops := ss.ops[:0]
 	var batches []broker.Op
@@ -274,16 +289,21 @@ func (ss *session) operations(in []*queuepb.Operation) (few bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for i, o := range in {
-		op, refused := ss.operation(o, &opened[i], &batches)
+	for i := range in {
+		o := &in[i]
+		request, timeout, err := ss.decoder.decode(o)
+		if err != nil {
+			return false, errFrameMalformed()
+		}
+		op, refused := ss.operation(o, request, timeout, &opened[i], &batches)
 		switch {
 		case refused != nil:
-			ss.answer(o.Id, &opened[i], op.kind, refused)
+			ss.answer(o.id, &opened[i], op.kind, refused)
 		case op.answer != nil:
-			ss.answer(o.Id, &opened[i], op.kind, op.answer)
+			ss.answer(o.id, &opened[i], op.kind, op.answer)
 		case op.request != nil:
 			opened[i].fix = op.fix
-			ops = append(ops, broker.Op{ID: o.Id, Credit: op.credit, Timeout: op.timeout, Request: op.request})
+			ops = append(ops, broker.Op{ID: o.id, Credit: op.credit, Timeout: op.timeout, Request: op.request})
 		}
 	}
 	ss.submit(ops, batches)
@@ -308,20 +328,23 @@ func (ss *session) submit(ops, batches []broker.Op) {
 }
 
 // registerLocked opens a frame's operations. What it refuses ends the session.
-func (ss *session) registerLocked(in []*queuepb.Operation, opened []openOp) error {
-	for i, o := range in {
-		if o.Id == 0 {
+func (ss *session) registerLocked(in []inOperation, opened []openOp) error {
+	for i := range in {
+		o := &in[i]
+		if o.id == 0 {
 			return refuse(reasonOpIDInvalid, "operations.id", "number operations from 1, rising")
 		}
-		if _, ok := ss.open[o.Id]; ok {
+		if _, ok := ss.open[o.id]; ok {
 			return refuse(reasonOpIDInvalid, "operations.id", fmt.Sprintf(
-				"operation %d is still under way: number operations from 1, rising", o.Id))
+				"operation %d is still under way: number operations from 1, rising", o.id))
 		}
-		opened[i].kind = kindOf(o.Request)
-		if opened[i].kind == kindConsume {
+		if o.kind.streams() || o.kind == kindEnqueue {
+			opened[i].kind = o.kind // others have one answer, whose type tells what it answers
+		}
+		if o.kind == kindConsume {
 			ss.consumes++
 		}
-		ss.open[o.Id] = &opened[i]
+		ss.open[o.id] = &opened[i]
 		ss.unanswered++
 	}
 	if ss.unanswered > maxWindow {
@@ -331,47 +354,34 @@ func (ss *session) registerLocked(in []*queuepb.Operation, opened []openOp) erro
 	return nil
 }
 
-// kindOf reads the kind off the oneof.
-func kindOf(request any) kind {
-	switch request.(type) {
-	case *queuepb.Operation_Enqueue:
-		return kindEnqueue
-	case *queuepb.Operation_Call:
-		return kindCall
-	case *queuepb.Operation_Consume:
-		return kindConsume
-	case *queuepb.Operation_Receive:
-		return kindReceive
-	}
-	return kindNone // one answer, whose type tells what it answers
-}
-
 // operation checks and converts one operation of a frame. The items of a batch go into batches.
-func (ss *session) operation(o *queuepb.Operation, opened *openOp, batches *[]broker.Op) (operation, *broker.Error) {
-	if b, ok := o.Request.(*queuepb.Operation_EnqueueBatch); ok {
-		return ss.batchOps(o.Id, b.EnqueueBatch, opened, batches)
+func (ss *session) operation(
+	o *inOperation, request any, timeout *durationpb.Duration, opened *openOp, batches *[]broker.Op,
+) (operation, *broker.Error) {
+	if b, ok := request.(*queuepb.Operation_EnqueueBatch); ok {
+		return ss.batchOps(o.id, b.EnqueueBatch, opened, batches)
 	}
-	op, err := ss.caller.operation(o.Request)
+	op, err := ss.caller.operation(request)
 	if err != nil {
 		return op, err
 	}
 	switch op.kind {
 	case kindCall, kindReceive:
-		if op.credit = o.Credit; op.credit == 0 {
+		if op.credit = o.credit; op.credit == 0 {
 			op.credit = defaultReplyCredit
 		}
 	case kindReply:
-		op.timeout, err = replyTimeout(o)
+		op.timeout, err = replyTimeout(timeout)
 	}
 	return op, err
 }
 
 // replyTimeout is how long a reply may wait for room in its pipe.
-func replyTimeout(o *queuepb.Operation) (time.Duration, *broker.Error) {
-	if o.Timeout == nil {
+func replyTimeout(timeout *durationpb.Duration) (time.Duration, *broker.Error) {
+	if timeout == nil {
 		return maxReplyWait, nil
 	}
-	d, err := duration(o.Timeout, "timeout")
+	d, err := duration(timeout, "timeout")
 	if err == nil && d < 0 {
 		err = refuse(reasonDurationInvalid, "timeout", "use 0 to 10 s, or leave it unset")
 	}

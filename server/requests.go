@@ -1,0 +1,310 @@
+package server
+
+import (
+	"slices"
+	"unsafe"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/internal/wire"
+)
+
+// An inFrame is a SessionRequest as it came, taken apart down to its operations; those are decoded one by one, see
+// [requestDecoder]. Its bytes lie in a buffer of the codec's pool and are gone with the next frame.
+type inFrame struct {
+	buf      mem.Buffer
+	tooLarge bool
+
+	hello           *queuepb.Hello
+	operations      []inOperation
+	credits         []queuepb.Credit
+	detach          []uint64
+	answeredBelow   uint64
+	ping            uint64
+	resultsReceived uint64
+}
+
+// An inOperation is an Operation, not decoded yet.
+type inOperation struct {
+	id   uint64
+	kind kind   // of its request; kindNone if it has none that is known here
+	raw  []byte // all of it
+	// request is what of raw stands in the field of kind. It is nil where the operation has more than an id, a request
+	// and credit, or has one of them twice.
+	request []byte
+	credit  uint32
+}
+
+// free gives the buffer back. Nothing of the frame may be used any more.
+func (f *inFrame) free() {
+	if f.buf != nil {
+		f.buf.Free()
+	}
+	clear(f.operations)
+	*f = inFrame{operations: f.operations[:0], credits: f.credits[:0], detach: f.detach[:0]}
+}
+
+// parse takes the frame apart.
+func (f *inFrame) parse() error {
+	b := f.buf.ReadOnlyData()
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil {
+			return err
+		}
+		if err = f.take(&field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *inFrame) take(field *wire.Field) error {
+	switch {
+	case field.Num == 2 && field.Type == protowire.BytesType:
+		f.operations = append(f.operations, inOperation{})
+		return f.operations[len(f.operations)-1].parse(field.Bytes)
+	case field.Num == 1 && field.Type == protowire.BytesType:
+		if f.hello == nil {
+			f.hello = &queuepb.Hello{}
+		}
+		return f.hello.UnmarshalVT(field.Bytes)
+	case field.Num == 3 && field.Type == protowire.BytesType:
+		f.credits = append(f.credits, queuepb.Credit{})
+		return f.credits[len(f.credits)-1].UnmarshalVT(field.Bytes)
+	case field.Num == 4 && field.Type == protowire.BytesType: // packed
+		for packed := field.Bytes; len(packed) > 0; {
+			id, n := protowire.ConsumeVarint(packed)
+			if n < 0 {
+				return wire.ErrMalformed
+			}
+			f.detach, packed = append(f.detach, id), packed[n:]
+		}
+	case field.Num <= 3 || field.Num <= 7 && field.Type != protowire.VarintType:
+		return wire.ErrMalformed
+	case field.Num == 4:
+		f.detach = append(f.detach, field.Number)
+	case field.Num == 5:
+		f.answeredBelow = field.Number
+	case field.Num == 6:
+		f.ping = field.Number
+	case field.Num == 7:
+		f.resultsReceived = field.Number
+	}
+	return nil
+}
+
+// parse reads what has to be known of an operation before it is decoded.
+func (o *inOperation) parse(b []byte) error {
+	o.raw = b
+	plain := true
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil {
+			return err
+		}
+		switch {
+		case field.Num == 1 && field.Type == protowire.VarintType:
+			o.id = field.Number
+		case field.Num >= 2 && field.Num <= 14 && field.Type == protowire.BytesType:
+			plain = plain && o.kind == kindNone
+			o.kind, o.request = kind(field.Num), field.Bytes
+		case field.Num == 15 && field.Type == protowire.VarintType:
+			o.credit = uint32(field.Number)
+		default:
+			plain = false
+		}
+	}
+	if !plain {
+		o.request = nil
+	}
+	return nil
+}
+
+// A requestDecoder decodes operations. Those of the three frequent kinds that have nothing but the frequent fields are
+// decoded by hand into messages that are used again, which point into the frame's buffer: what checks and converts them
+// keeps nothing of them. The generated code would allocate six messages for a call and copy its strings. All others go
+// that way, on a copy of their bytes. TestDecode holds one against the other.
+type requestDecoder struct {
+	enqueue queuepb.Operation_Enqueue
+	call    queuepb.Operation_Call
+	reply   queuepb.Operation_Reply
+
+	enqueueRequest queuepb.EnqueueRequest
+	callRequest    queuepb.CallRequest
+	replyRequest   queuepb.ReplyRequest
+	message        queuepb.Message
+	pipe           queuepb.PipeOptions
+	timeout        durationpb.Duration
+	payload        queuepb.ReplyRequest_Payload
+	handle, lease  queuepb.Handle
+}
+
+// decode decodes an operation. What it returns is valid until it is called again.
+func (d *requestDecoder) decode(o *inOperation) (request any, timeout *durationpb.Duration, err error) {
+	if o.request != nil {
+		switch {
+		case o.kind == kindCall && d.decodeCall(o.request):
+			return &d.call, nil, nil
+		case o.kind == kindReply && d.decodeReply(o.request):
+			return &d.reply, nil, nil
+		case o.kind == kindEnqueue && d.decodeEnqueue(o.request):
+			return &d.enqueue, nil, nil
+		}
+	}
+	var whole queuepb.Operation
+	if err := whole.UnmarshalVTUnsafe(slices.Clone(o.raw)); err != nil {
+		return nil, nil, err
+	}
+	return whole.Request, whole.Timeout, nil
+}
+
+// decodeCall decodes a CallRequest with a queue, a message and a pipe.
+func (d *requestDecoder) decodeCall(b []byte) (ok bool) {
+	r := &d.callRequest
+	r.Queue, r.Message, r.Pipe, ok = d.enqueued(b)
+	d.call.Call = r
+	return ok
+}
+
+func (d *requestDecoder) decodeEnqueue(b []byte) (ok bool) {
+	r := &d.enqueueRequest
+	r.Queue, r.Message, r.Pipe, ok = d.enqueued(b)
+	d.enqueue.Enqueue = r
+	return ok
+}
+
+// enqueued decodes the first three fields of an EnqueueRequest or CallRequest. ok is false if there are others, or one
+// twice.
+func (d *requestDecoder) enqueued(b []byte) (queue string, message *queuepb.Message, pipe *queuepb.PipeOptions, ok bool) {
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil || field.Type != protowire.BytesType {
+			return "", nil, nil, false
+		}
+		switch {
+		case field.Num == 1:
+			queue = textOf(field.Bytes)
+		case field.Num == 2 && message == nil:
+			if message = &d.message; !d.decodeMessage(field.Bytes) {
+				return "", nil, nil, false
+			}
+		case field.Num == 3 && pipe == nil:
+			if pipe = &d.pipe; !d.decodePipe(field.Bytes) {
+				return "", nil, nil, false
+			}
+		default:
+			return "", nil, nil, false
+		}
+	}
+	return queue, message, pipe, true
+}
+
+// decodeMessage decodes a message with a payload, a content type and a reply_to.
+func (d *requestDecoder) decodeMessage(b []byte) bool {
+	m := &d.message
+	m.Payload, m.ContentType, m.ReplyTo = nil, "", nil
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil || field.Type != protowire.BytesType {
+			return false
+		}
+		switch {
+		case field.Num == 1:
+			m.Payload = field.Bytes
+		case field.Num == 2:
+			m.ContentType = textOf(field.Bytes)
+		case field.Num == 4 && m.ReplyTo == nil && decodeHandle(field.Bytes, &d.handle):
+			m.ReplyTo = &d.handle
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// decodePipe decodes options that have a timeout only.
+func (d *requestDecoder) decodePipe(b []byte) bool {
+	d.pipe.Timeout = nil
+	if len(b) == 0 {
+		return true
+	}
+	var field wire.Field
+	rest, err := field.Next(b)
+	if err != nil || len(rest) > 0 || field.Num != 1 || field.Type != protowire.BytesType {
+		return false
+	}
+	d.timeout.Seconds, d.timeout.Nanos = 0, 0
+	for b = field.Bytes; len(b) > 0; {
+		if b, err = field.Next(b); err != nil || field.Type != protowire.VarintType {
+			return false
+		}
+		switch field.Num {
+		case 1:
+			d.timeout.Seconds = int64(field.Number)
+		case 2:
+			d.timeout.Nanos = int32(field.Number)
+		default:
+			return false
+		}
+	}
+	d.pipe.Timeout = &d.timeout
+	return true
+}
+
+// decodeReply decodes a ReplyRequest with a handle, a payload, more, a lease and ack.
+func (d *requestDecoder) decodeReply(b []byte) bool {
+	r := &d.replyRequest
+	r.Handle, r.Body, r.More, r.Lease, r.Ack, r.ContentType = nil, nil, false, nil, false, ""
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil {
+			return false
+		}
+		number := field.Type == protowire.VarintType
+		if !number && field.Type != protowire.BytesType {
+			return false
+		}
+		switch {
+		case field.Num == 1 && !number && r.Handle == nil && decodeHandle(field.Bytes, &d.handle):
+			r.Handle = &d.handle
+		case field.Num == 2 && !number:
+			d.payload.Payload = field.Bytes
+			r.Body = &d.payload
+		case field.Num == 5 && !number:
+			r.ContentType = textOf(field.Bytes)
+		case field.Num == 8 && number:
+			r.More = field.Number != 0
+		case field.Num == 9 && !number && r.Lease == nil && decodeHandle(field.Bytes, &d.lease):
+			r.Lease = &d.lease
+		case field.Num == 10 && number:
+			r.Ack = field.Number != 0
+		default:
+			return false
+		}
+	}
+	d.reply.Reply = r
+	return true
+}
+
+// decodeHandle decodes a Handle that has a token and nothing else.
+func decodeHandle(b []byte, h *queuepb.Handle) bool {
+	var field wire.Field
+	if len(b) == 0 {
+		return false
+	}
+	rest, err := field.Next(b)
+	h.Token = textOf(field.Bytes)
+	return err == nil && len(rest) == 0 && field.Num == 1 && field.Type == protowire.BytesType
+}
+
+// textOf is bytes of the frame's buffer as a string.
+func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/replyq/replyq/api/queuepb"
+)
+
+// decoded are operations of the kinds that are decoded by hand, with and without what that leaves to the generated code.
+func decoded() []*queuepb.Operation {
+	message := &queuepb.Message{Payload: []byte("payload"), ContentType: "text/plain"}
+	withReplyTo := &queuepb.Message{Payload: make([]byte, 300), ReplyTo: &queuepb.Handle{Token: "token"}}
+	pipe := &queuepb.PipeOptions{Timeout: &durationpb.Duration{Seconds: 5, Nanos: 7}}
+	call := func(r *queuepb.CallRequest) *queuepb.Operation {
+		return &queuepb.Operation{Id: 300, Credit: 5, Request: &queuepb.Operation_Call{Call: r}}
+	}
+	enqueue := func(r *queuepb.EnqueueRequest) *queuepb.Operation {
+		return &queuepb.Operation{Id: 1, Request: &queuepb.Operation_Enqueue{Enqueue: r}}
+	}
+	reply := func(r *queuepb.ReplyRequest) *queuepb.Operation {
+		return &queuepb.Operation{Id: 2, Request: &queuepb.Operation_Reply{Reply: r}}
+	}
+	handle, lease := &queuepb.Handle{Token: "handle"}, &queuepb.Handle{Token: "lease"}
+	payload := &queuepb.ReplyRequest_Payload{Payload: []byte("answer")}
+	timed := reply(&queuepb.ReplyRequest{Handle: handle, Body: payload})
+	timed.Timeout = durationpb.New(time.Second)
+	return []*queuepb.Operation{
+		{},
+		{Id: 1},
+		timed,
+		call(&queuepb.CallRequest{}),
+		call(&queuepb.CallRequest{Queue: "q", Message: message, Pipe: pipe}),
+		call(&queuepb.CallRequest{Queue: "q", Message: &queuepb.Message{}, Pipe: &queuepb.PipeOptions{}}),
+		call(&queuepb.CallRequest{Queue: "q", Pipe: &queuepb.PipeOptions{Timeout: &durationpb.Duration{}}}),
+		call(&queuepb.CallRequest{Queue: "q", Pipe: &queuepb.PipeOptions{Timeout: durationpb.New(-time.Second), CapacityReplies: 1}}),
+		call(&queuepb.CallRequest{Queue: "q", Message: message, FromSequence: 2}),
+		call(&queuepb.CallRequest{Queue: "q", Message: message, IdempotencyKey: "k", Priority: 9}),
+		enqueue(&queuepb.EnqueueRequest{Queue: "q", Message: withReplyTo}),
+		enqueue(&queuepb.EnqueueRequest{Queue: "q", Message: &queuepb.Message{Headers: map[string]string{"a": "1"}}}),
+		enqueue(&queuepb.EnqueueRequest{Queue: "q", Message: &queuepb.Message{ReplyTo: &queuepb.Handle{}}}),
+		reply(&queuepb.ReplyRequest{}),
+		reply(&queuepb.ReplyRequest{Handle: handle, Body: payload, More: true, Lease: lease, Ack: true, ContentType: "x"}),
+		reply(&queuepb.ReplyRequest{Handle: handle, Body: payload, ReplyId: "id", Headers: map[string]string{"a": "1"}}),
+		reply(&queuepb.ReplyRequest{Handle: handle, Body: &queuepb.ReplyRequest_Error{Error: &queuepb.Error{Code: 5}}}),
+		reply(&queuepb.ReplyRequest{Handle: handle, Body: &queuepb.ReplyRequest_Splice{Splice: lease}}),
+		{Id: 4, Request: &queuepb.Operation_Cancel{Cancel: &queuepb.CancelRequest{Handle: handle, Message: "m"}}},
+	}
+}
+
+// checkDecode compares what is decoded by hand with what the generated code decodes.
+func checkDecode(t *testing.T, d *requestDecoder, raw []byte) {
+	t.Helper()
+	want := &queuepb.Operation{}
+	wantErr := want.UnmarshalVT(raw)
+	var o inOperation
+	err := o.parse(raw)
+	var request any
+	var timeout *durationpb.Duration
+	if err == nil {
+		request, timeout, err = d.decode(&o)
+	}
+	if (err != nil) != (wantErr != nil) {
+		t.Fatalf("%x: error %v, the generated code says %v", raw, err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	got := &queuepb.Operation{Id: o.id, Credit: o.credit, Timeout: timeout}
+	switch r := request.(type) {
+	case *queuepb.Operation_Call:
+		got.Request = r
+	case *queuepb.Operation_Enqueue:
+		got.Request = r
+	case *queuepb.Operation_Reply:
+		got.Request = r
+	default:
+		got.Request = want.Request // went the generated way
+	}
+	want.ProtoReflect().SetUnknown(nil)
+	if diff := cmp.Diff(want, got, protocmp.Transform(), protocmp.IgnoreEmptyMessages()); diff != "" {
+		t.Errorf("%x (-want +got):\n%s", raw, diff)
+	}
+}
+
+// TestDecode: operations are decoded by hand as the generated code would, whatever was decoded before.
+func TestDecode(t *testing.T) {
+	var d requestDecoder
+	byHand := 0
+	for range 2 {
+		for _, first := range decoded() {
+			raw := mustMarshal(t, first)
+			checkDecode(t, &d, raw)
+			for _, second := range decoded() { // as a sender may write it: fields again, which adds to them
+				checkDecode(t, &d, append(mustMarshal(t, second), raw...))
+			}
+			for i := range raw {
+				checkDecode(t, &d, raw[:i])
+			}
+			var o inOperation
+			if err := o.parse(raw); err != nil {
+				t.Fatal(err)
+			}
+			if o.request != nil && (d.decodeCall(o.request) && o.kind == kindCall || d.decodeReply(o.request) && o.kind == kindReply) {
+				byHand++
+			}
+		}
+	}
+	if byHand < 8 {
+		t.Errorf("%d operations were decoded by hand", byHand)
+	}
+}
+
+// FuzzDecode does it with anything.
+func FuzzDecode(f *testing.F) {
+	for _, o := range decoded() {
+		raw, err := pb.Marshal(o)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var d requestDecoder
+		checkDecode(t, &d, raw)
+	})
+}
+
+// TestParseFrame: a frame is taken apart as the generated code would.
+func TestParseFrame(t *testing.T) {
+	request := &queuepb.SessionRequest{
+		Hello:         &queuepb.Hello{ProtocolVersion: 1, SessionId: []byte("id")},
+		Operations:    decoded(),
+		Credits:       []*queuepb.Credit{{OperationId: 1, Items: 2}, {Bytes: 3}},
+		Detach:        []uint64{1, 300, 70_000},
+		AnsweredBelow: 4, Ping: 5, ResultsReceived: 6,
+	}
+	raw := mustMarshal(t, request)
+	raw = append(raw, 4<<3, 9) // an element that is not packed
+	raw = append(raw, 9<<3, 1) // a field of a later version
+	c := newCodec(limits{frame: 1 << 20}, &bufferPool{})
+	in := &inFrame{}
+	for range 2 {
+		// In two buffers, as a message comes that is longer than an HTTP/2 frame.
+		if err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw[:5]), mem.SliceBuffer(raw[5:])}, in); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.parse(); err != nil {
+			t.Fatal(err)
+		}
+		got := &queuepb.SessionRequest{
+			Hello: in.hello, Detach: in.detach, AnsweredBelow: in.answeredBelow, Ping: in.ping, ResultsReceived: in.resultsReceived,
+		}
+		for i := range in.operations {
+			o := &queuepb.Operation{}
+			if err := pb.Unmarshal(in.operations[i].raw, o); err != nil {
+				t.Fatal(err)
+			}
+			got.Operations = append(got.Operations, o)
+		}
+		for i := range in.credits {
+			got.Credits = append(got.Credits, &in.credits[i])
+		}
+		want := pb.CloneOf(request)
+		want.Detach = append(want.Detach, 9)
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		in.free()
+	}
+	for _, bad := range [][]byte{{1 << 3, 1}, {2<<3 | 2, 5}, {5<<3 | 2, 0}, {4<<3 | 2, 1, 0x80}, {0}, {2<<3 | 2, 2, 1<<3 | 2, 0}} {
+		in := &inFrame{buf: mem.SliceBuffer(bad)}
+		err := in.parse()
+		for i := range in.operations {
+			if err == nil {
+				_, _, err = new(requestDecoder).decode(&in.operations[i])
+			}
+		}
+		if err == nil {
+			t.Errorf("%x was taken for a frame", bad)
+		}
+	}
+	if err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(make([]byte, 1<<20+1))}, in); err != nil || !in.tooLarge {
+		t.Errorf("a frame over the limit: error %v, tooLarge %t", err, in.tooLarge)
+	}
+}
