@@ -92,6 +92,10 @@ func (st *state) apply(f fact) {
 		o.entries = slices.Delete(o.entries, 0, n)
 	case *factpb.InboxAdvanced:
 		st.inbox[uint16(f.Source)] = f.Number
+	case *factpb.KeyUsed:
+		st.applyKeyUsed(f)
+	case *factpb.KeysForgotten:
+		st.forgetKeys(int(f.Count))
 	default:
 		panic(fmt.Sprintf("broker: no such fact: %T", f)) //nolint:forbidigo // unreachable: the kinds are those above
 	}

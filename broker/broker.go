@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
@@ -28,6 +29,9 @@ type Config struct {
 	Logger *slog.Logger
 	// NoAutoCreate makes queues exist only when they are created.
 	NoAutoCreate bool
+	// MaxKeys is how many idempotency keys of a tenant are remembered at a time, in each shard. Default 1,000,000: about
+	// 150 MB.
+	MaxKeys int
 	// Journal opens a shard's journal. Default: none.
 	Journal func(shard uint16) (journal.Journal, error)
 	// Now is the clock. Default: time.Now.
@@ -94,6 +98,7 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 	}
 	s := newShard(number, b.store, TimeOf(b.now()), rand.NewChaCha8(seed).Uint64)
 	s.noAutoCreate = cfg.NoAutoCreate
+	s.maxKeys = cmp.Or(cfg.MaxKeys, defaultMaxKeys)
 	r := &runner{broker: b, number: number, shard: s, log: b.log}
 	if cfg.Journal == nil {
 		return r, nil

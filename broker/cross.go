@@ -32,6 +32,14 @@ type prepared struct {
 	source    leaseSource // of a lease in another shard
 	targets   []target    // of the messages of a Settle
 	reply     bool        // the Settle stands for a Reply
+	used      bool        // the operation was carried out with it, not refused or known from before
+}
+
+// use notes that what was prepared is in use.
+func (p *prepared) use() {
+	if p != nil {
+		p.used = true
+	}
 }
 
 // target is where a message of a Settle will be.

@@ -74,6 +74,10 @@ func wrap(f fact) *factpb.Fact {
 		return &factpb.Fact{Kind: &factpb.Fact_InboxAdvanced{InboxAdvanced: f}}
 	case *factpb.Sent:
 		return &factpb.Fact{Kind: &factpb.Fact_Sent{Sent: f}}
+	case *factpb.KeyUsed:
+		return &factpb.Fact{Kind: &factpb.Fact_KeyUsed{KeyUsed: f}}
+	case *factpb.KeysForgotten:
+		return &factpb.Fact{Kind: &factpb.Fact_KeysForgotten{KeysForgotten: f}}
 	default:
 		panic(fmt.Sprintf("broker: no such fact: %T", f)) //nolint:forbidigo // unreachable: the kinds are those above
 	}
@@ -128,6 +132,10 @@ func unwrap(w *factpb.Fact) fact {
 		return k.InboxAdvanced
 	case *factpb.Fact_Sent:
 		return k.Sent
+	case *factpb.Fact_KeyUsed:
+		return k.KeyUsed
+	case *factpb.Fact_KeysForgotten:
+		return k.KeysForgotten
 	default:
 		return nil
 	}

@@ -30,15 +30,22 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 		s.enqueueAgain(l, op, e, o)
 		return
 	}
+	if e.Key != nil && s.keyUsedBefore(l, op, e) {
+		return
+	}
 	if s.draining {
 		s.refuse(l, op.ID, errDraining())
 		return
 	}
 	plan, err := s.planEnqueue(l.session.identity.Tenant, e, pre, "message.", false)
+	if err == nil && e.Key != nil {
+		err = s.checkKeys(l.session.identity.Tenant)
+	}
 	if err != nil {
 		s.refuse(l, op.ID, err)
 		return
 	}
+	pre.use()
 	var pipeSlot uint32
 	if e.Pipe != nil {
 		pipeSlot = s.openFor(l, e.Pipe, e.Call)
@@ -53,6 +60,9 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 		receipt.PipeDeadline = p.deadline
 		o.pipeSlot, o.nonce, o.deadline = pipeSlot, p.nonce, p.deadline
 	}
+	if e.Key != nil {
+		s.useKey(l, e, o)
+	}
 	s.remember(l, op.ID, o)
 	s.emit(l, op.ID, !e.Call, receipt)
 	if e.Call {
@@ -65,7 +75,7 @@ func (s *shard) messageOf(o outcome) MessageID {
 	return MessageID{Store: s.st.store, Shard: o.shard, Slot: o.slot, Tag: o.tag}
 }
 
-// enqueueAgain answers a repeated Enqueue or Call with its first outcome.
+// enqueueAgain answers an Enqueue or Call that is repeated, under its number or its key, with its first outcome.
 func (s *shard) enqueueAgain(l *link, op *Op, e *Enqueue, o outcome) {
 	r := &Receipt{Message: s.messageOf(o), Duplicate: true, PipeDeadline: o.deadline}
 	if q := s.st.byName[queueKey{l.session.identity.Tenant, e.Queue}]; q != nil {

@@ -44,6 +44,8 @@ const (
 	ReasonLeaseUnknown      Reason = "LEASE_UNKNOWN"
 	ReasonLeaseInvalid      Reason = "LEASE_INVALID"
 	ReasonLeaseNotYours     Reason = "LEASE_NOT_YOURS"
+	ReasonKeyReused         Reason = "IDEMPOTENCY_KEY_REUSED"
+	ReasonKeyQuota          Reason = "KEY_QUOTA"
 	ReasonPipeFull          Reason = "PIPE_FULL"
 	ReasonRepliesTrimmed    Reason = "REPLIES_TRIMMED"
 	ReasonConsumerTaken     Reason = "CONSUMER_ID_TAKEN"

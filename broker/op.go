@@ -61,7 +61,13 @@ type Enqueue struct {
 	Expiry time.Duration
 	// RequireConsumer refuses the message when nobody consumes its queue.
 	RequireConsumer bool
+	// Key gives repeats of the request one effect; nil if there is none.
+	Key *Key
 }
+
+// A Key is an idempotency key. Both are digests, so that what is kept of one is small: of the key itself, which belongs
+// to tenant and queue, and of all that a repeat must have in common with the first request.
+type Key struct{ ID, Content [16]byte }
 
 // PipeOptions says how a pipe behaves. Zero fields mean the defaults that the wire contract names.
 type PipeOptions struct {

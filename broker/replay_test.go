@@ -234,6 +234,9 @@ func (h *history) enqueue(mayCall bool) *Enqueue {
 	if h.chance(10) {
 		e.Expiry = time.Duration(1+h.rand.IntN(30)) * time.Second
 	}
+	if mayCall && h.chance(10) {
+		e.Key = &Key{ID: [16]byte{byte(h.rand.IntN(5))}, Content: [16]byte{byte(h.rand.IntN(2))}}
+	}
 	if hd, ok := pick(h, h.send); ok && h.chance(40) {
 		e.ReplyTo = hd
 	} else if mayCall && h.chance(80) {
@@ -358,7 +361,7 @@ func (h *history) check() {
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
-			outcomes{}, outcome{}, settledLease{}, sentEntry{},
+			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{},
 		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
 		}
@@ -376,6 +379,7 @@ type durableState struct {
 	inbox    map[uint16]uint64
 	outbox   []sentEntry
 	settled  []settledLease
+	keys     []usedKey
 	order    uint64
 }
 
@@ -386,7 +390,7 @@ type sentEntry struct {
 }
 
 func durable(st *state) durableState {
-	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], order: st.order}
+	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], keys: st.keys.entries[st.keys.start:], order: st.order}
 	for _, q := range st.queues[1:] {
 		d.queues = append(d.queues, *q)
 	}
@@ -411,6 +415,7 @@ func durable(st *state) durableState {
 // checkConsistent checks what must hold between the parts of a shard.
 func checkConsistent(t *testing.T, s *shard) {
 	t.Helper()
+	checkKeys(t, s)
 	st := s.st
 	counts := make(map[uint32][3]uint64)
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
@@ -478,6 +483,25 @@ func checkConsistent(t *testing.T, s *shard) {
 				t.Errorf("pipe %d: a reader with credit was not given %d", slot, r.next)
 			}
 		}
+	}
+}
+
+// checkKeys checks that each key is found, counted, and has a timer.
+func checkKeys(t *testing.T, s *shard) {
+	t.Helper()
+	k := &s.st.keys
+	count := make(map[uint32]int)
+	for _, u := range k.entries[k.start:] {
+		count[u.tenant]++
+		if got := k.find(u.ref); got == nil || got.at != u.at {
+			t.Errorf("key %v is not found", u.ref)
+		}
+	}
+	if diff := cmp.Diff(count, k.byTenant); diff != "" || len(k.number) != len(k.entries)-k.start {
+		t.Errorf("keys: %d are found, counts differ (-want +got):\n%s", len(k.number), diff)
+	}
+	if at := k.oldest(); at != 0 && s.keysTimer.at != at+keyWindow {
+		t.Errorf("keys: timer at %d, want %d", s.keysTimer.at, at+keyWindow)
 	}
 }
 

@@ -66,6 +66,7 @@ func (s *shard) restore() {
 		s.pushBack(&st.queues[st.messages.at(slot).queue].live.ready, slot)
 	}
 	s.restorePipes()
+	s.timeKeys()
 	for number, o := range st.sessions {
 		if o != nil {
 			s.wheel.set(timerRef{timerSession, uint32(number)}, s.now+outcomesKept)

@@ -100,6 +100,7 @@ func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource
 
 // commitSettle carries a planned Settle out: replies, messages, and the fate of the delivery, in one step.
 func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan settling) {
+	pre.use()
 	slot := r.Lease.Slot()
 	settled := &Settled{}
 	waits := &answer{link: l, op: op.ID, body: settled, asReply: pre.asReply()}

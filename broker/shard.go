@@ -27,12 +27,14 @@ type shard struct {
 	facts      []byte // a factpb.Batch
 
 	noAutoCreate bool
+	maxKeys      int
 	draining     bool
 	endedUpTo    uint32 // pipes in slots up to it were ended because the server stops
 
 	consumers map[consumerKey]*consumer
 	waiting   slab[waiting]
 	retired   retiredPipes
+	keysTimer timer // when the oldest idempotency key is forgotten
 	// answers are operations whose events wait for other shards, by outbox target and number.
 	answers map[sentKey]answerPart
 
@@ -82,6 +84,8 @@ func (s *shard) timer(ref timerRef) *timer {
 		return &s.st.pipes.at(ref.slot).live.timer
 	case timerConsumer:
 		return &s.waiting.at(ref.slot).timer
+	case timerKeys:
+		return &s.keysTimer
 	default:
 		return &s.st.sessions[ref.slot].live.timer
 	}
@@ -104,6 +108,8 @@ func (s *shard) fire(ref timerRef) {
 		s.fireSession(ref.slot)
 	case timerConsumer:
 		s.fireConsumer(ref.slot)
+	case timerKeys:
+		s.fireKeys()
 	}
 	s.finish()
 }

@@ -20,6 +20,7 @@ type state struct {
 	inbox  map[uint16]uint64 // highest number applied, by source shard
 
 	settled settledLeases
+	keys    usedKeys
 	order   uint64 // the highest place given to a message
 }
 
@@ -240,6 +241,7 @@ func newState(shard uint16, store uint32) *state {
 		sessionByKey: make(map[string]uint32),
 		outbox:       make(map[uint16]*outbox),
 		inbox:        make(map[uint16]uint64),
+		keys:         newUsedKeys(),
 	}
 }
 

@@ -239,25 +239,15 @@ func (x *crossing) release() {
 	}
 }
 
-// do carries the operation out at home, and takes back what was held if it was refused.
+// do carries the operation out at home, and takes back what was held if it was refused, or had been carried out before.
 func (x *crossing) do(op *Op) {
 	s := x.session
-	refused := false
 	s.broker.runners[x.home].run(func(sh *shard) {
-		l := s.linkAt(sh)
-		if l == nil {
-			refused = true
-			return
-		}
-		before := len(sh.out)
-		sh.do(l, op, x.pre)
-		for _, o := range sh.out[before:] {
-			if _, isErr := o.event.Body.(*Error); isErr && o.session == s && o.event.Op == op.ID {
-				refused = true
-			}
+		if l := s.linkAt(sh); l != nil {
+			sh.do(l, op, x.pre)
 		}
 	})
-	if refused {
+	if !x.pre.used {
 		x.release()
 	}
 }
@@ -358,7 +348,7 @@ func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
 	}
 	x.do(op)
 	for _, t := range x.pre.targets {
-		if t.shard == home {
+		if t.shard == home || !x.pre.used {
 			s.unreserve(t)
 		}
 	}

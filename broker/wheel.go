@@ -39,6 +39,7 @@ const (
 	timerPipe
 	timerSession
 	timerConsumer
+	timerKeys
 )
 
 // A timer is an entity's place in the wheel.

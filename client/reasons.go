@@ -75,6 +75,7 @@ const (
 	ReasonReplyToAndPipe        Reason = "REPLY_TO_AND_PIPE"
 	ReasonPipeOptionsInvalid    Reason = "PIPE_OPTIONS_INVALID"
 	ReasonMessageDeadlinePassed Reason = "MESSAGE_DEADLINE_PASSED"
+	ReasonKeyQuota              Reason = "KEY_QUOTA"
 	ReasonIdempotencyKeyReused  Reason = "IDEMPOTENCY_KEY_REUSED"
 	ReasonRepliesTrimmed        Reason = "REPLIES_TRIMMED"
 	ReasonLeaseStale            Reason = "LEASE_STALE"

@@ -246,7 +246,6 @@ func TestBadInput(t *testing.T) {
 
 		{"not yet: priority", &queuepb.EnqueueRequest{Queue: "q", Priority: 1}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "priority"}},
 		{"not yet: group", &queuepb.EnqueueRequest{Queue: "q", Group: "g"}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "group"}},
-		{"not yet: key", &queuepb.CallRequest{Queue: "q", IdempotencyKey: "k"}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "idempotency_key"}},
 		{"not yet: parent", &queuepb.OpenPipeRequest{Pipe: &queuepb.PipeOptions{Parent: pipe.SendHandle}}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "pipe.parent"}},
 		{"not yet: held leases", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: []*queuepb.Handle{lease}}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "held_leases"}},
 		{"not yet: grace", &queuepb.ConsumeRequest{Queues: []string{"q"}, DisconnectGrace: seconds(1)}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "disconnect_grace"}},

@@ -153,6 +153,7 @@ func (c *caller) enqueueWithPipe(req *queuepb.EnqueueRequest) (*broker.Enqueue, 
 		return nil, err
 	}
 	if req.Pipe == nil {
+		out.Key = key(req, out)
 		return out, nil
 	}
 	if req.Message.GetReplyTo() != nil {
@@ -164,6 +165,7 @@ func (c *caller) enqueueWithPipe(req *queuepb.EnqueueRequest) (*broker.Enqueue, 
 		return nil, err
 	}
 	out.Pipe = &options
+	out.Key = key(req, out)
 	return out, nil
 }
 
@@ -182,6 +184,7 @@ func (c *caller) call(req *queuepb.CallRequest, timeout time.Duration) (*broker.
 		return nil, err
 	}
 	out.Pipe, out.Call, out.FromSequence = &options, true, req.FromSequence
+	out.Key = key(req, out)
 	return out, nil
 }
 

@@ -26,8 +26,6 @@ func enqueueImplemented(req enqueueRequest) *broker.Error {
 		return notImplemented("priority")
 	case req.GetGroup() != "":
 		return notImplemented("group")
-	case req.GetIdempotencyKey() != "":
-		return notImplemented("idempotency_key")
 	}
 	return nil
 }

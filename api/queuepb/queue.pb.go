@@ -904,8 +904,10 @@ type EnqueueRequest struct {
 	// Name of a group within the queue, at most 128 bytes: messages of a group keep their order, and groups are served in
 	// turn. Default: no group.
 	Group string `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
-	// Repeating a request with the same key within 10 minutes has one effect and returns the same message id and pipe. At
-	// most 128 bytes. Default: none.
+	// Repeating a request with the same key, to the same queue, within 10 minutes has one effect and returns the same
+	// message id and pipe. Compared are payload, content type, reply_to, handles, and whether a pipe is opened: a difference
+	// is refused with IDEMPOTENCY_KEY_REUSED. All other options are those of the first request. Only the principal that
+	// opened a pipe so can come back to it. At most 128 bytes. Default: none.
 	IdempotencyKey string `protobuf:"bytes,9,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// Refuse the message if nobody consumes the queue; withdraw it if the last consumer leaves before delivery.
 	RequireConsumer bool `protobuf:"varint,10,opt,name=require_consumer,json=requireConsumer,proto3" json:"require_consumer,omitempty"`

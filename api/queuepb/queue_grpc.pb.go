@@ -80,7 +80,8 @@ type QueueServiceClient interface {
 	// named field. Handle errors, with the field, e.g. message.handles["audit"]. NOT_FOUND QUEUE_NOT_FOUND: create the
 	// queue, auto-creation is off. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED: the key was used with other content.
 	// UNAVAILABLE NO_CONSUMER: require_consumer is set and nobody consumes; nothing was stored. RESOURCE_EXHAUSTED
-	// QUEUE_FULL, TENANT_QUOTA, PIPE_QUOTA: wait retry_after, then repeat.
+	// QUEUE_FULL, TENANT_QUOTA, PIPE_QUOTA, KEY_QUOTA (too many idempotency keys within 10 minutes): wait retry_after, then
+	// repeat.
 	Enqueue(ctx context.Context, in *EnqueueRequest, opts ...grpc.CallOption) (*EnqueueResponse, error)
 	// EnqueueBatch enqueues several messages, in order, and answers each with a receipt or an error of its own. It is not
 	// atomic: one refused item does not stop the others.
@@ -380,7 +381,8 @@ type QueueServiceServer interface {
 	// named field. Handle errors, with the field, e.g. message.handles["audit"]. NOT_FOUND QUEUE_NOT_FOUND: create the
 	// queue, auto-creation is off. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED: the key was used with other content.
 	// UNAVAILABLE NO_CONSUMER: require_consumer is set and nobody consumes; nothing was stored. RESOURCE_EXHAUSTED
-	// QUEUE_FULL, TENANT_QUOTA, PIPE_QUOTA: wait retry_after, then repeat.
+	// QUEUE_FULL, TENANT_QUOTA, PIPE_QUOTA, KEY_QUOTA (too many idempotency keys within 10 minutes): wait retry_after, then
+	// repeat.
 	Enqueue(context.Context, *EnqueueRequest) (*EnqueueResponse, error)
 	// EnqueueBatch enqueues several messages, in order, and answers each with a receipt or an error of its own. It is not
 	// atomic: one refused item does not stop the others.

@@ -102,6 +102,8 @@ type Fact struct {
 	//	*Fact_InboxAdvanced
 	//	*Fact_Sent
 	//	*Fact_PipeRead
+	//	*Fact_KeyUsed
+	//	*Fact_KeysForgotten
 	Kind          isFact_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -351,6 +353,24 @@ func (x *Fact) GetPipeRead() *PipeRead {
 	return nil
 }
 
+func (x *Fact) GetKeyUsed() *KeyUsed {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_KeyUsed); ok {
+			return x.KeyUsed
+		}
+	}
+	return nil
+}
+
+func (x *Fact) GetKeysForgotten() *KeysForgotten {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_KeysForgotten); ok {
+			return x.KeysForgotten
+		}
+	}
+	return nil
+}
+
 type isFact_Kind interface {
 	isFact_Kind()
 }
@@ -470,6 +490,16 @@ type Fact_PipeRead struct {
 	PipeRead *PipeRead `protobuf:"bytes,23,opt,name=pipe_read,json=pipeRead,proto3,oneof"`
 }
 
+type Fact_KeyUsed struct {
+	// An idempotency key was used for the first time.
+	KeyUsed *KeyUsed `protobuf:"bytes,40,opt,name=key_used,json=keyUsed,proto3,oneof"`
+}
+
+type Fact_KeysForgotten struct {
+	// The oldest idempotency keys were forgotten.
+	KeysForgotten *KeysForgotten `protobuf:"bytes,41,opt,name=keys_forgotten,json=keysForgotten,proto3,oneof"`
+}
+
 func (*Fact_QueueCreated) isFact_Kind() {}
 
 func (*Fact_SessionOpened) isFact_Kind() {}
@@ -515,6 +545,10 @@ func (*Fact_InboxAdvanced) isFact_Kind() {}
 func (*Fact_Sent) isFact_Kind() {}
 
 func (*Fact_PipeRead) isFact_Kind() {}
+
+func (*Fact_KeyUsed) isFact_Kind() {}
+
+func (*Fact_KeysForgotten) isFact_Kind() {}
 
 // OpRef names an operation of a session; number 0 means none.
 type OpRef struct {
@@ -2784,13 +2818,186 @@ func (x *InboxAdvanced) GetNumber() uint64 {
 	return 0
 }
 
+// KeyUsed remembers what an idempotency key led to.
+type KeyUsed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue's number.
+	Queue uint32 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// A digest of the key.
+	Key []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// A digest of what is compared when the key is used again.
+	Content []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	// Who used it.
+	Principal string `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	// When.
+	At int64 `protobuf:"varint,5,opt,name=at,proto3" json:"at,omitempty"`
+	// Slot of the message that was stored.
+	MessageSlot uint32 `protobuf:"varint,6,opt,name=message_slot,json=messageSlot,proto3" json:"message_slot,omitempty"`
+	// Its tag.
+	MessageTag uint32 `protobuf:"varint,7,opt,name=message_tag,json=messageTag,proto3" json:"message_tag,omitempty"`
+	// Slot of the pipe that was opened; 0 if none was.
+	PipeSlot uint32 `protobuf:"varint,8,opt,name=pipe_slot,json=pipeSlot,proto3" json:"pipe_slot,omitempty"`
+	// Its nonce.
+	PipeNonce uint64 `protobuf:"fixed64,9,opt,name=pipe_nonce,json=pipeNonce,proto3" json:"pipe_nonce,omitempty"`
+	// Its deadline.
+	PipeDeadline  int64 `protobuf:"varint,10,opt,name=pipe_deadline,json=pipeDeadline,proto3" json:"pipe_deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyUsed) Reset() {
+	*x = KeyUsed{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyUsed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyUsed) ProtoMessage() {}
+
+func (x *KeyUsed) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyUsed.ProtoReflect.Descriptor instead.
+func (*KeyUsed) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *KeyUsed) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *KeyUsed) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *KeyUsed) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *KeyUsed) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *KeyUsed) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *KeyUsed) GetMessageSlot() uint32 {
+	if x != nil {
+		return x.MessageSlot
+	}
+	return 0
+}
+
+func (x *KeyUsed) GetMessageTag() uint32 {
+	if x != nil {
+		return x.MessageTag
+	}
+	return 0
+}
+
+func (x *KeyUsed) GetPipeSlot() uint32 {
+	if x != nil {
+		return x.PipeSlot
+	}
+	return 0
+}
+
+func (x *KeyUsed) GetPipeNonce() uint64 {
+	if x != nil {
+		return x.PipeNonce
+	}
+	return 0
+}
+
+func (x *KeyUsed) GetPipeDeadline() int64 {
+	if x != nil {
+		return x.PipeDeadline
+	}
+	return 0
+}
+
+// KeysForgotten drops the oldest idempotency keys.
+type KeysForgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many.
+	Count         uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeysForgotten) Reset() {
+	*x = KeysForgotten{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysForgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysForgotten) ProtoMessage() {}
+
+func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysForgotten.ProtoReflect.Descriptor instead.
+func (*KeysForgotten) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *KeysForgotten) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 var File_broker_factpb_facts_proto protoreflect.FileDescriptor
 
 const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\n" +
 	"\x19broker/factpb/facts.proto\x12\x0ereplyq.fact.v1\"3\n" +
 	"\x05Batch\x12*\n" +
-	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xab\v\n" +
+	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xa9\f\n" +
 	"\x04Fact\x12C\n" +
 	"\rqueue_created\x18\x01 \x01(\v2\x1c.replyq.fact.v1.QueueCreatedH\x00R\fqueueCreated\x12F\n" +
 	"\x0esession_opened\x18\x02 \x01(\v2\x1d.replyq.fact.v1.SessionOpenedH\x00R\rsessionOpened\x12O\n" +
@@ -2817,7 +3024,9 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0eoutbox_trimmed\x18\x14 \x01(\v2\x1d.replyq.fact.v1.OutboxTrimmedH\x00R\routboxTrimmed\x12F\n" +
 	"\x0einbox_advanced\x18\x15 \x01(\v2\x1d.replyq.fact.v1.InboxAdvancedH\x00R\rinboxAdvanced\x12*\n" +
 	"\x04sent\x18\x16 \x01(\v2\x14.replyq.fact.v1.SentH\x00R\x04sent\x127\n" +
-	"\tpipe_read\x18\x17 \x01(\v2\x18.replyq.fact.v1.PipeReadH\x00R\bpipeReadB\x06\n" +
+	"\tpipe_read\x18\x17 \x01(\v2\x18.replyq.fact.v1.PipeReadH\x00R\bpipeRead\x124\n" +
+	"\bkey_used\x18( \x01(\v2\x17.replyq.fact.v1.KeyUsedH\x00R\akeyUsed\x12F\n" +
+	"\x0ekeys_forgotten\x18) \x01(\v2\x1d.replyq.fact.v1.KeysForgottenH\x00R\rkeysForgottenB\x06\n" +
 	"\x04kind\"f\n" +
 	"\x05OpRef\x12\x18\n" +
 	"\asession\x18\x01 \x01(\rR\asession\x12\x1c\n" +
@@ -3003,7 +3212,23 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"?\n" +
 	"\rInboxAdvanced\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\rR\x06source\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x04R\x06numberB/Z-github.com/replyq/replyq/broker/factpb;factpbb\x06proto3"
+	"\x06number\x18\x02 \x01(\x04R\x06number\"\x9e\x02\n" +
+	"\aKeyUsed\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\rR\x05queue\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x0e\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\x12!\n" +
+	"\fmessage_slot\x18\x06 \x01(\rR\vmessageSlot\x12\x1f\n" +
+	"\vmessage_tag\x18\a \x01(\rR\n" +
+	"messageTag\x12\x1b\n" +
+	"\tpipe_slot\x18\b \x01(\rR\bpipeSlot\x12\x1d\n" +
+	"\n" +
+	"pipe_nonce\x18\t \x01(\x06R\tpipeNonce\x12#\n" +
+	"\rpipe_deadline\x18\n" +
+	" \x01(\x03R\fpipeDeadline\"%\n" +
+	"\rKeysForgotten\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05countB/Z-github.com/replyq/replyq/broker/factpb;factpbb\x06proto3"
 
 var (
 	file_broker_factpb_facts_proto_rawDescOnce sync.Once
@@ -3017,7 +3242,7 @@ func file_broker_factpb_facts_proto_rawDescGZIP() []byte {
 	return file_broker_factpb_facts_proto_rawDescData
 }
 
-var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_broker_factpb_facts_proto_goTypes = []any{
 	(*Batch)(nil),            // 0: replyq.fact.v1.Batch
 	(*Fact)(nil),             // 1: replyq.fact.v1.Fact
@@ -3048,6 +3273,8 @@ var file_broker_factpb_facts_proto_goTypes = []any{
 	(*Sent)(nil),             // 26: replyq.fact.v1.Sent
 	(*OutboxTrimmed)(nil),    // 27: replyq.fact.v1.OutboxTrimmed
 	(*InboxAdvanced)(nil),    // 28: replyq.fact.v1.InboxAdvanced
+	(*KeyUsed)(nil),          // 29: replyq.fact.v1.KeyUsed
+	(*KeysForgotten)(nil),    // 30: replyq.fact.v1.KeysForgotten
 }
 var file_broker_factpb_facts_proto_depIdxs = []int32{
 	1,  // 0: replyq.fact.v1.Batch.facts:type_name -> replyq.fact.v1.Fact
@@ -3074,25 +3301,27 @@ var file_broker_factpb_facts_proto_depIdxs = []int32{
 	28, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
 	26, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
 	18, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
-	3,  // 24: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
-	5,  // 25: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
-	5,  // 26: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
-	4,  // 27: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
-	4,  // 28: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 29: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
-	3,  // 30: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
-	2,  // 31: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
-	25, // 32: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
-	3,  // 33: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
-	4,  // 34: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 35: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
-	5,  // 36: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
-	10, // 37: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	29, // 24: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
+	30, // 25: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
+	3,  // 26: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
+	5,  // 27: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
+	5,  // 28: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
+	4,  // 29: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
+	4,  // 30: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 31: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
+	3,  // 32: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
+	2,  // 33: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
+	25, // 34: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
+	3,  // 35: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
+	4,  // 36: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 37: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
+	5,  // 38: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
+	10, // 39: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_broker_factpb_facts_proto_init() }
@@ -3124,6 +3353,8 @@ func file_broker_factpb_facts_proto_init() {
 		(*Fact_InboxAdvanced)(nil),
 		(*Fact_Sent)(nil),
 		(*Fact_PipeRead)(nil),
+		(*Fact_KeyUsed)(nil),
+		(*Fact_KeysForgotten)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3131,7 +3362,7 @@ func file_broker_factpb_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_broker_factpb_facts_proto_rawDesc), len(file_broker_factpb_facts_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
