@@ -20,6 +20,7 @@ func (st *state) apply(f fact) {
 	case *factpb.Leased:
 		m := st.messages.at(f.Slot)
 		m.state, m.attempt, m.until, m.principal, m.leasedAt = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
+		m.grace = uint16(f.Grace)
 	case *factpb.LeaseExtended:
 		st.messages.at(f.Slot).until = Time(f.Until)
 	case *factpb.Returned:

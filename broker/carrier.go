@@ -119,7 +119,8 @@ func (s *shard) waiterEnded(ref carrierRef, reason EndReason) {
 			s.gone(ref.slot, goneBy{fate: reason})
 		}
 	case messageLeased:
-		if c := m.live.holder; c != nil {
+		m.live.goneBy = reason
+		if c := m.live.holder; c != nil && !c.away {
 			s.emit(c.link, c.op, false, &WaiterGone{
 				Message: s.st.messageID(ref.slot, m.tag), Attempt: m.attempt, Reason: reason,
 			})

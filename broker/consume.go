@@ -17,23 +17,24 @@ func (s *shard) consume(l *link, op *Op, r *Consume) {
 		id = fmt.Sprintf("c-%016x", s.draw())
 	}
 	key := consumerKey{l.session.identity.Tenant, id}
-	if older := s.consumers[key]; older != nil {
-		if older.link.session.identity.Principal != l.session.identity.Principal {
-			s.refuse(l, op.ID, &Error{
-				Code: CodeAlreadyExists, Reason: ReasonConsumerTaken, Field: "consumer_id",
-				Text: "another principal's consumer has this id; choose another one",
-			})
-			return
-		}
-		s.takeOver(older)
+	older := s.consumers[key]
+	if older != nil && older.link.session.identity.Principal != l.session.identity.Principal {
+		s.refuse(l, op.ID, &Error{
+			Code: CodeAlreadyExists, Reason: ReasonConsumerTaken, Field: "consumer_id",
+			Text: "another principal's consumer has this id; choose another one",
+		})
+		return
 	}
 	if err := s.checkQueues(l, r); err != nil {
 		s.refuse(l, op.ID, err)
 		return
 	}
+	if older != nil {
+		s.takeOver(older)
+	}
 	c := &consumer{
 		link: l, op: op.ID, id: id, tenant: key.tenant, max: max(r.MaxInFlight, 1),
-		credit: op.Credit, bounded: op.Credit > 0, leaseTime: r.LeaseTime,
+		credit: op.Credit, bounded: op.Credit > 0, leaseTime: r.LeaseTime, grace: r.Grace,
 		deliveries: r.MaxDeliveries, wait: r.Wait, activeAt: s.now,
 	}
 	if c.leaseTime == 0 {
@@ -51,12 +52,28 @@ func (s *shard) consume(l *link, op *Op, r *Consume) {
 	s.consumers[key] = c
 	l.consumers[op.ID] = c
 	s.emit(l, op.ID, false, started)
+	s.comeBack(c, older, r.Held)
 	if c.wait > 0 {
-		c.slot = s.waiting.take()
-		s.waiting.at(c.slot).consumer = c
-		s.wheel.set(timerRef{timerConsumer, c.slot}, s.now.Add(c.wait))
+		s.timeConsumer(c, s.now.Add(c.wait))
 	}
 	s.reseat(c)
+}
+
+// timeConsumer sets a consumer's timer; 0 clears it.
+func (s *shard) timeConsumer(c *consumer, at Time) {
+	if c.slot == 0 && at != 0 {
+		c.slot = s.waiting.take()
+		s.waiting.at(c.slot).consumer = c
+	}
+	if c.slot == 0 {
+		return
+	}
+	s.wheel.set(timerRef{timerConsumer, c.slot}, at)
+	if at == 0 {
+		s.waiting.at(c.slot).consumer = nil
+		s.waiting.give(c.slot)
+		c.slot = 0
+	}
 }
 
 func (s *shard) checkQueues(l *link, r *Consume) *Error {
@@ -122,16 +139,11 @@ func (s *shard) removeConsumer(c *consumer) {
 	}
 	delete(c.link.consumers, c.op)
 	delete(s.consumers, consumerKey{c.tenant, c.id})
-	if c.slot != 0 {
-		s.wheel.set(timerRef{timerConsumer, c.slot}, 0)
-		s.waiting.at(c.slot).consumer = nil
-		s.waiting.give(c.slot)
-	}
+	s.timeConsumer(c, 0)
 }
 
-// dropConsumer removes a consumer and returns what it holds, each as a failed attempt.
-func (s *shard) dropConsumer(c *consumer, why string) {
-	s.removeConsumer(c)
+// returnHeld returns what a consumer holds that is gone, each as a failed attempt.
+func (s *shard) returnHeld(c *consumer, why string) {
 	// From the last to the first, so that each is put back before the one put back before it.
 	for c.held.tail != 0 {
 		slot := c.held.tail
@@ -143,11 +155,11 @@ func (s *shard) dropConsumer(c *consumer, why string) {
 	}
 }
 
-// takeOver ends a consumer because another stream of its principal has come with its id.
+// takeOver ends a consumer because another stream of its principal has come with its id. What it holds is left to that
+// one.
 func (s *shard) takeOver(c *consumer) {
-	l, op := c.link, c.op
-	s.dropConsumer(c, "its consumer was taken over")
-	s.refuse(l, op, &Error{
+	s.removeConsumer(c)
+	s.refuse(c.link, c.op, &Error{
 		Code: CodeAborted, Reason: ReasonConsumerTakenOver, Field: "consumer_id",
 		Text: "a newer stream of yours consumes under this id; do not come back with it",
 	})
@@ -172,10 +184,15 @@ func errConsumerUnknown() *Error {
 	}
 }
 
-// fireConsumer ends a consumer that has waited long enough.
+// fireConsumer ends a consumer that has waited long enough, or was waited for.
 func (s *shard) fireConsumer(slot uint32) {
 	c := s.waiting.at(slot).consumer
 	if c == nil {
+		return
+	}
+	if c.away {
+		s.giveUp(c)
+		s.returnHeld(c, "its consumer was lost and did not come back")
 		return
 	}
 	due := c.activeAt.Add(c.wait)

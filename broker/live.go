@@ -12,6 +12,7 @@ type liveQueue struct {
 
 	seats     seatList // consumers with room, served in turn
 	consumers int
+	away      int // consumers that were cut and may come back
 
 	readyN, leasedN, delayedN uint64
 	waiters                   uint64
@@ -24,7 +25,8 @@ type liveQueue struct {
 type liveMessage struct {
 	next, prev uint32 // in its queue's ready list, or in its consumer's list
 	holder     *consumer
-	waited     bool // its reply_to's pipe is open, as far as is known
+	waited     bool      // its reply_to's pipe is open, as far as is known
+	goneBy     EndReason // leased: how that pipe ended, if it was not this delivery that ended it
 	timer      timer
 }
 
@@ -136,12 +138,14 @@ type consumer struct {
 	credit     uint32
 	bounded    bool // credit counts; else only max does
 	stopping   bool
+	away       bool // was cut, and may come back: it only holds deliveries
 	leaseTime  time.Duration
+	grace      time.Duration // how long it may be away
 	held       messageList
 	delivered  uint64
 	deliveries uint64 // stop after so many; 0: never
 	wait       time.Duration
-	slot       uint32 // in the shard's slab of consumers that end by themselves; 0 if it does not
+	slot       uint32 // in the shard's slab of consumers with a timer; 0 if it has none
 	activeAt   Time
 }
 

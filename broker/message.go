@@ -174,6 +174,8 @@ func (s *shard) fireMessage(slot uint32) {
 	m := s.st.messages.at(slot)
 	waits := m.state == messageReady || m.state == messageDelayed
 	switch {
+	case m.state == messageLeased && m.live.holder == nil:
+		s.giveBack(slot, returning{failed: true, text: "its consumer did not come back after the server's restart"})
 	case m.state == messageLeased && m.until <= s.now:
 		s.loseLease(slot, "the lease expired; extend leases of long work, or consume with a longer lease time")
 		s.giveBack(slot, returning{failed: true, text: "lease expired"})
@@ -196,7 +198,7 @@ func (s *shard) fireMessage(slot uint32) {
 // loseLease tells a consumer that a delivery is not its own any more.
 func (s *shard) loseLease(slot uint32, text string) {
 	m := s.st.messages.at(slot)
-	if c := m.live.holder; c != nil {
+	if c := m.live.holder; c != nil && !c.away {
 		s.emit(c.link, c.op, false, &LeaseLost{Message: s.st.messageID(slot, m.tag), Attempt: m.attempt, Text: text})
 	}
 }
@@ -227,9 +229,10 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	f := &s.scratch.leased
 	*f = factpb.Leased{
 		Slot: slot, Attempt: m.attempt + 1, Until: int64(until), Principal: c.link.session.identity.Principal, At: int64(s.now),
+		Grace: graceSeconds(c.grace),
 	}
 	s.commit(f)
-	m.live.holder = c
+	m.live.holder, m.live.goneBy = c, EndOpen
 	s.pushBack(&c.held, slot)
 	c.inFlight++
 	c.delivered++

@@ -89,6 +89,11 @@ type Consume struct {
 	ConsumerID    string
 	MaxDeliveries uint64
 	Wait          time.Duration
+	// Held are the leases that a consumer which comes back under its id still has: it keeps them, and what else it had
+	// returns. Those that are not in force any more are no error.
+	Held []handles.Handle
+	// Grace is how long its deliveries wait for it to come back when it is cut; 0 returns them at once.
+	Grace time.Duration
 }
 
 // Reply sends one reply through a send handle. Answered by [ReplyResult].

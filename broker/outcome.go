@@ -68,7 +68,7 @@ func (s *shard) closeLink(l *link) {
 	}
 	l.closed = true
 	for _, c := range inOrder(l.consumers) {
-		s.dropConsumer(c, "its consumer was lost")
+		s.leave(c, "its consumer was lost")
 	}
 	for _, r := range inOrder(l.readers) {
 		s.dropReader(r)

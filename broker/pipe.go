@@ -205,7 +205,7 @@ func (s *shard) detach(l *link, op uint64) {
 		s.dropReader(r)
 	}
 	if c := l.consumers[op]; c != nil {
-		s.dropConsumer(c, "its consumer left")
+		s.leave(c, "its consumer left")
 	}
 	s.finish()
 }

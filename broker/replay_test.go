@@ -4,7 +4,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,7 +192,7 @@ func (h *history) request() Request {
 	case n < 22:
 		return h.enqueue(true)
 	case n < 30:
-		return &Consume{Queues: []string{h.queue()}, LeaseTime: time.Duration(1+h.rand.IntN(20)) * time.Second}
+		return h.consume()
 	case n < 34:
 		return &OpenPipe{Options: h.pipeOptions()}
 	case n < 55:
@@ -217,6 +219,20 @@ func (h *history) request() Request {
 		return &ListQueues{}
 	}
 	return nil
+}
+
+func (h *history) consume() *Consume {
+	c := &Consume{Queues: []string{h.queue()}, LeaseTime: time.Duration(1+h.rand.IntN(20)) * time.Second}
+	if h.chance(50) {
+		c.ConsumerID = fmt.Sprint("consumer", h.rand.IntN(3))
+		c.Grace = time.Duration(h.rand.IntN(10)) * time.Second
+	}
+	for h.chance(60) {
+		if hd, ok := pick(h, h.leases); ok {
+			c.Held = append(c.Held, hd)
+		}
+	}
+	return c
 }
 
 func (h *history) pipeOptions() PipeOptions {
@@ -416,6 +432,7 @@ func durable(st *state) durableState {
 func checkConsistent(t *testing.T, s *shard) {
 	t.Helper()
 	checkKeys(t, s)
+	checkConsumers(t, s)
 	st := s.st
 	counts := make(map[uint32][3]uint64)
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
@@ -426,6 +443,9 @@ func checkConsistent(t *testing.T, s *shard) {
 			c[0]++
 		case messageLeased:
 			c[1]++
+			if m.live.holder == nil {
+				t.Errorf("leased message %d: nobody holds it", slot)
+			}
 			if m.live.timer.at != m.until {
 				t.Errorf("leased message %d: timer at %d, lease until %d", slot, m.live.timer.at, m.until)
 			}
@@ -502,6 +522,39 @@ func checkKeys(t *testing.T, s *shard) {
 	}
 	if at := k.oldest(); at != 0 && s.keysTimer.at != at+keyWindow {
 		t.Errorf("keys: timer at %d, want %d", s.keysTimer.at, at+keyWindow)
+	}
+}
+
+// checkConsumers checks that what consumers hold is leased, counted, and held once, and that who is away has a timer.
+func checkConsumers(t *testing.T, s *shard) {
+	t.Helper()
+	all := slices.Collect(maps.Values(s.consumers))
+	away := make(map[uint32]int)
+	for _, c := range s.away {
+		all = append(all, c)
+		if c.slot == 0 || s.waiting.at(c.slot).timer.at == 0 {
+			t.Errorf("consumer %q is away and has no timer", c.id)
+		}
+		for _, seat := range c.seats {
+			away[seat.queue.number]++
+		}
+	}
+	for _, c := range all {
+		n := uint32(0)
+		for slot := c.held.head; slot != 0; slot = s.st.messages.at(slot).live.next {
+			n++
+			if m := s.st.messages.at(slot); m.state != messageLeased || m.live.holder != c {
+				t.Errorf("consumer %q holds message %d, which is in state %d and not its own", c.id, slot, m.state)
+			}
+		}
+		if n != c.inFlight {
+			t.Errorf("consumer %q holds %d, counts %d", c.id, n, c.inFlight)
+		}
+	}
+	for _, q := range s.st.queues[1:] {
+		if q.live.away != away[q.number] {
+			t.Errorf("queue %q: counts %d away, want %d", q.name, q.live.away, away[q.number])
+		}
 	}
 }
 

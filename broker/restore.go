@@ -28,7 +28,7 @@ func (st *state) replay(batch []byte) error {
 }
 
 // restore makes the volatile side of a shard from its durable state, after a replay. Leases go on; their consumers are
-// not attached yet.
+// not attached yet, and have a while to come back.
 func (s *shard) restore() {
 	st := s.st
 	st.messages.free, st.pipes.free = nil, nil
@@ -56,6 +56,8 @@ func (s *shard) restore() {
 			q.live.delayedN++
 		case messageLeased:
 			q.live.leasedN++
+			s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
+			continue
 		}
 		s.timeMessage(slot)
 	}

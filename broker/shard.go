@@ -32,6 +32,7 @@ type shard struct {
 	endedUpTo    uint32 // pipes in slots up to it were ended because the server stops
 
 	consumers map[consumerKey]*consumer
+	away      map[awayKey]*consumer
 	waiting   slab[waiting]
 	retired   retiredPipes
 	keysTimer timer // when the oldest idempotency key is forgotten
@@ -70,6 +71,7 @@ func newShard(number uint16, store uint32, now Time, draw func() uint64) *shard 
 	s := &shard{
 		st: newState(number, store), now: now, draw: draw,
 		consumers: make(map[consumerKey]*consumer),
+		away:      make(map[awayKey]*consumer),
 		answers:   make(map[sentKey]answerPart),
 	}
 	s.wheel = newWheel(now, s.timer)

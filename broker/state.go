@@ -87,6 +87,7 @@ type message struct {
 	queue        uint32
 	attempt      uint32
 	failures     uint32
+	grace        uint16 // leased: how long the consumer may be away, in seconds
 	nonce        uint64 // of its leases
 	order        uint64
 	body         []byte

@@ -181,7 +181,7 @@ func (s *Consumer) Stop(ctx context.Context) error {
 	return err
 }
 
-// Close leaves at once: what is unsettled returns to its queues.
+// Close leaves at once: what is unsettled returns to its queues, when the DisconnectGrace is over if there is one.
 func (s *Consumer) Close() { s.leave(ErrStopped) }
 
 func (s *Consumer) leave(err error) {

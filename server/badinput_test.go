@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -244,11 +245,15 @@ func TestBadInput(t *testing.T) {
 		{"splice with more", reply(func(r *queuepb.ReplyRequest) { r.Body = &queuepb.ReplyRequest_Splice{Splice: pipe.ReceiveHandle} }), invalid("MORE_INVALID", "more")},
 		{"handles without payload", reply(func(r *queuepb.ReplyRequest) { r.Body, r.Handles = nil, named(1, "a", pipe.SendHandle) }), invalid("HANDLES_TOO_MANY", "handles")},
 
+		{"grace", &queuepb.ConsumeRequest{Queues: []string{"q"}, DisconnectGrace: seconds(3601)}, invalid("DURATION_INVALID", "disconnect_grace")},
+		{"grace, negative", &queuepb.ConsumeRequest{Queues: []string{"q"}, DisconnectGrace: seconds(-1)}, invalid("DURATION_INVALID", "disconnect_grace")},
+		{"held leases, forged", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: []*queuepb.Handle{lease, {Token: "x"}}}, invalid("HANDLE_INVALID", "held_leases[1]")},
+		{"held leases, kind", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: []*queuepb.Handle{pipe.SendHandle}}, invalid("HANDLE_KIND", "held_leases[0]")},
+		{"held leases, many", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: slices.Repeat([]*queuepb.Handle{lease}, 10_001)}, invalid("LEASES_INVALID", "held_leases")},
+
 		{"not yet: priority", &queuepb.EnqueueRequest{Queue: "q", Priority: 1}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "priority"}},
 		{"not yet: group", &queuepb.EnqueueRequest{Queue: "q", Group: "g"}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "group"}},
 		{"not yet: parent", &queuepb.OpenPipeRequest{Pipe: &queuepb.PipeOptions{Parent: pipe.SendHandle}}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "pipe.parent"}},
-		{"not yet: held leases", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: []*queuepb.Handle{lease}}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "held_leases"}},
-		{"not yet: grace", &queuepb.ConsumeRequest{Queues: []string{"q"}, DisconnectGrace: seconds(1)}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "disconnect_grace"}},
 	}
 	for _, name := range []string{
 		"", strings.Repeat("a", 129), ".a", "a.", "a..b", "A", "a b", "a*", "a>", "$JS.x", "$SYS", "a/b", "..", "a\x00", "a\n",

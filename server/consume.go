@@ -10,6 +10,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
 )
 
 // Consume implements the RPC.
@@ -68,10 +69,15 @@ func (c *caller) consume(req *queuepb.ConsumeRequest) (operation, *broker.Error)
 		}
 		wait = explicit(wait)
 	}
-	if _, err := duration(req.DisconnectGrace, "disconnect_grace"); err != nil {
+	grace, err := duration(req.DisconnectGrace, "disconnect_grace")
+	if err != nil {
 		return op, err
 	}
-	if err := consumeImplemented(req); err != nil {
+	if grace < 0 || grace > maxDisconnectGrace {
+		return op, refuse(reasonDurationInvalid, "disconnect_grace", "use 0 to 1 h, or leave it unset for 0")
+	}
+	held, err := c.heldLeases(req.HeldLeases)
+	if err != nil {
 		return op, err
 	}
 	op.request = &broker.Consume{
@@ -81,8 +87,29 @@ func (c *caller) consume(req *queuepb.ConsumeRequest) (operation, *broker.Error)
 		ConsumerID:    strings.Clone(req.ConsumerId),
 		MaxDeliveries: req.MaxDeliveries,
 		Wait:          wait,
+		Held:          held,
+		Grace:         grace,
 	}
 	return op, nil
+}
+
+// heldLeases checks the leases that a consumer which comes back still has. One that cannot be in force any more is left
+// out: the consumer has lost that delivery, and learns so when it settles it.
+func (c *caller) heldLeases(all []*queuepb.Handle) ([]handles.Handle, *broker.Error) {
+	if len(all) > maxInFlight {
+		return nil, refuse(reasonLeasesInvalid, "held_leases", fmt.Sprintf("%d leases: name at most %d", len(all), maxInFlight))
+	}
+	held := make([]handles.Handle, 0, len(all))
+	for i, h := range all {
+		lease, err := c.lease(h, fmt.Sprintf("held_leases[%d]", i))
+		switch {
+		case err == nil:
+			held = append(held, lease)
+		case err.Reason != broker.ReasonLeaseUnknown:
+			return nil, err
+		}
+	}
+	return held, nil
 }
 
 func (c *caller) stopConsuming(req *queuepb.StopConsumingRequest) (operation, *broker.Error) {

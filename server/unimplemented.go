@@ -37,16 +37,6 @@ func pipeOptionsImplemented(o *queuepb.PipeOptions) *broker.Error {
 	return nil
 }
 
-func consumeImplemented(req *queuepb.ConsumeRequest) *broker.Error {
-	switch {
-	case len(req.HeldLeases) > 0:
-		return notImplemented("held_leases")
-	case req.DisconnectGrace.GetSeconds() != 0 || req.DisconnectGrace.GetNanos() != 0:
-		return notImplemented("disconnect_grace")
-	}
-	return nil
-}
-
 func createQueueImplemented(req *queuepb.CreateQueueRequest) *broker.Error {
 	if req.Config != nil && req.Config.SizeVT() > 0 {
 		return notImplemented("config")

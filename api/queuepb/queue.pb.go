@@ -1867,10 +1867,13 @@ type ConsumeRequest struct {
 	// [A-Za-z0-9._-].
 	ConsumerId string `protobuf:"bytes,4,opt,name=consumer_id,json=consumerId,proto3" json:"consumer_id,omitempty"`
 	// The leases that a consumer which comes back under its consumer_id still has; it keeps them, and its other
-	// deliveries return to their queues at once.
+	// deliveries return to their queues at once, as failed. At most 10,000. A lease that is not in force any more is no
+	// error: lease_lost tells of it, as long as its message is known. After a restart of a server with a journal every lease
+	// waits for its consumer to come back with it: for its disconnect_grace, and at least 5 s.
 	HeldLeases []*Handle `protobuf:"bytes,5,rep,name=held_leases,json=heldLeases,proto3" json:"held_leases,omitempty"`
 	// How long its deliveries wait for the consumer to come back when the stream is cut. Default 0: they return to their
-	// queues at once. At most 1 h.
+	// queues at once. At most 1 h. When it is over they return as failed. Meanwhile leases run on, and can be settled and
+	// extended; and others may take the consumer_id.
 	DisconnectGrace *durationpb.Duration `protobuf:"bytes,6,opt,name=disconnect_grace,json=disconnectGrace,proto3" json:"disconnect_grace,omitempty"`
 	// End the stream when this many deliveries were made and settled. Default 0: no limit.
 	MaxDeliveries uint64 `protobuf:"varint,7,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`

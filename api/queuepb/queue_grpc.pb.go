@@ -105,7 +105,8 @@ type QueueServiceClient interface {
 	// the stream ends for whatever reason, unsettled deliveries return to their queues after disconnect_grace.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, QUEUES_INVALID (none, or too many), CREDIT_INVALID (max_in_flight over
-	// 10,000), LEASE_INVALID (lease_time not within 1 s and 12 h), CONSUMER_ID_INVALID. NOT_FOUND QUEUE_NOT_FOUND.
+	// 10,000), LEASE_INVALID (lease_time not within 1 s and 12 h), CONSUMER_ID_INVALID, LEASES_INVALID (over 10,000
+	// held_leases), HANDLE_INVALID, HANDLE_KIND (a held lease is none), DURATION_INVALID. NOT_FOUND QUEUE_NOT_FOUND.
 	// ALREADY_EXISTS CONSUMER_ID_TAKEN: another principal's live consumer has the id. ABORTED CONSUMER_TAKEN_OVER: a newer
 	// stream of yours took the id over; do not reconnect with it. RESOURCE_EXHAUSTED SLOW_CONSUMER: the session did not
 	// read what it had given credit for.
@@ -406,7 +407,8 @@ type QueueServiceServer interface {
 	// the stream ends for whatever reason, unsettled deliveries return to their queues after disconnect_grace.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, QUEUES_INVALID (none, or too many), CREDIT_INVALID (max_in_flight over
-	// 10,000), LEASE_INVALID (lease_time not within 1 s and 12 h), CONSUMER_ID_INVALID. NOT_FOUND QUEUE_NOT_FOUND.
+	// 10,000), LEASE_INVALID (lease_time not within 1 s and 12 h), CONSUMER_ID_INVALID, LEASES_INVALID (over 10,000
+	// held_leases), HANDLE_INVALID, HANDLE_KIND (a held lease is none), DURATION_INVALID. NOT_FOUND QUEUE_NOT_FOUND.
 	// ALREADY_EXISTS CONSUMER_ID_TAKEN: another principal's live consumer has the id. ABORTED CONSUMER_TAKEN_OVER: a newer
 	// stream of yours took the id over; do not reconnect with it. RESOURCE_EXHAUSTED SLOW_CONSUMER: the session did not
 	// read what it had given credit for.

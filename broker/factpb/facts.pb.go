@@ -1327,7 +1327,9 @@ type Leased struct {
 	// Principal of the consumer.
 	Principal string `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
 	// When.
-	At            int64 `protobuf:"varint,5,opt,name=at,proto3" json:"at,omitempty"`
+	At int64 `protobuf:"varint,5,opt,name=at,proto3" json:"at,omitempty"`
+	// How long the consumer may be away, in seconds.
+	Grace         uint32 `protobuf:"varint,20,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1393,6 +1395,13 @@ func (x *Leased) GetPrincipal() string {
 func (x *Leased) GetAt() int64 {
 	if x != nil {
 		return x.At
+	}
+	return 0
+}
+
+func (x *Leased) GetGrace() uint32 {
+	if x != nil {
+		return x.Grace
 	}
 	return 0
 }
@@ -3090,13 +3099,14 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0ereply_to_shard\x18\f \x01(\rR\freplyToShard\x12\"\n" +
 	"\rreply_to_slot\x18\r \x01(\rR\vreplyToSlot\x12$\n" +
 	"\x0ereply_to_nonce\x18\x0e \x01(\x06R\freplyToNonce\x12$\n" +
-	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\"z\n" +
+	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\"\x90\x01\n" +
 	"\x06Leased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05until\x18\x03 \x01(\x03R\x05until\x12\x1c\n" +
 	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x0e\n" +
-	"\x02at\x18\x05 \x01(\x03R\x02at\"9\n" +
+	"\x02at\x18\x05 \x01(\x03R\x02at\x12\x14\n" +
+	"\x05grace\x18\x14 \x01(\rR\x05grace\"9\n" +
 	"\rLeaseExtended\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\"\x97\x01\n" +
