@@ -108,7 +108,7 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 	live := m.live
 	*m = message{
 		state: messageReady, tag: f.Tag, queue: f.Queue, nonce: f.Nonce, order: f.Order, body: f.Body,
-		ownReplyTo: f.OwnReplyTo, replyToEnded: f.ReplyToEnded,
+		ownReplyTo: f.OwnReplyTo, replyToEnded: f.ReplyToEnded, requireConsumer: f.RequireConsumer,
 		replyTo:  pipeRef{uint16(f.ReplyToShard), f.ReplyToSlot, f.ReplyToNonce},
 		handles:  handlesOf(f.Handles),
 		enqueued: Time(f.At), deadline: Time(f.Deadline), until: Time(f.NotBefore),

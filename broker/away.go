@@ -18,6 +18,9 @@ type awayKey struct {
 }
 
 func (c *consumer) awayKey() awayKey {
+	if c.link == nil {
+		return awayKey{} // of nobody in particular, see restoreRequired
+	}
 	return awayKey{c.tenant, c.link.session.identity.Principal, c.id}
 }
 
@@ -43,6 +46,7 @@ func (s *shard) giveUp(c *consumer) {
 	s.timeConsumer(c, 0)
 	for _, seat := range c.seats {
 		seat.queue.live.away--
+		s.consumerLeft(seat.queue)
 	}
 }
 

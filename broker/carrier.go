@@ -90,6 +90,8 @@ func fateText(r EndReason) string {
 		return "the message expired before it was answered"
 	case EndCancelled:
 		return "the message was withdrawn"
+	case EndNoConsumer:
+		return "the last consumer of the queue left before the message was delivered"
 	case EndDropped:
 		return "the message was dropped because its queue was full"
 	case EndPurged:

@@ -136,6 +136,7 @@ func (s *shard) removeConsumer(c *consumer) {
 	s.unseat(c)
 	for _, seat := range c.seats {
 		seat.queue.live.consumers--
+		s.consumerLeft(seat.queue)
 	}
 	delete(c.link.consumers, c.op)
 	delete(s.consumers, consumerKey{c.tenant, c.id})

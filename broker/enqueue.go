@@ -197,7 +197,7 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 		At: int64(s.now), Deadline: int64(plan.deadline), NotBefore: int64(plan.notBefore),
 		Handles: handleFacts(plan.handles), OwnReplyTo: ownReplyTo,
 		ReplyToShard: uint32(plan.replyTo.ref.shard), ReplyToSlot: plan.replyTo.ref.slot,
-		ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended,
+		ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended, RequireConsumer: plan.e.RequireConsumer,
 	}
 	s.stored(q, f)
 	for _, ref := range plan.found {
@@ -214,6 +214,9 @@ func (s *shard) stored(q *queue, f *factpb.Enqueued) {
 	q.live.bytes += uint64(len(m.body))
 	if m.live.waited = !m.replyTo.isZero() && !m.replyToEnded; m.live.waited {
 		q.live.waiters++
+	}
+	if m.requireConsumer {
+		q.require(f.Slot)
 	}
 	if m.state == messageDelayed {
 		q.live.delayedN++

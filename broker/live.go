@@ -13,6 +13,8 @@ type liveQueue struct {
 	seats     seatList // consumers with room, served in turn
 	consumers int
 	away      int // consumers that were cut and may come back
+	// required are the messages that need a consumer until they have been delivered once; nil if there was none yet.
+	required map[uint32]struct{}
 
 	readyN, leasedN, delayedN uint64
 	waiters                   uint64

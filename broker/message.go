@@ -21,6 +21,9 @@ func (s *shard) gone(slot uint32, g goneBy) {
 	q := s.st.queues[m.queue]
 	s.unline(slot)
 	s.unwait(m)
+	if m.requireConsumer {
+		delete(q.live.required, slot)
+	}
 	q.live.bytes -= uint64(len(m.body))
 	if g.action == Ack {
 		q.live.acked++
@@ -225,6 +228,9 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	q.live.readyN--
 	q.live.leasedN++
 	q.live.delivered++
+	if m.requireConsumer {
+		delete(q.live.required, slot)
+	}
 	until := s.now.Add(c.leaseTime)
 	f := &s.scratch.leased
 	*f = factpb.Leased{

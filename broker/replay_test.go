@@ -250,6 +250,7 @@ func (h *history) enqueue(mayCall bool) *Enqueue {
 	if h.chance(10) {
 		e.Expiry = time.Duration(1+h.rand.IntN(30)) * time.Second
 	}
+	e.RequireConsumer = mayCall && h.chance(20)
 	if mayCall && h.chance(10) {
 		e.Key = &Key{ID: [16]byte{byte(h.rand.IntN(5))}, Content: [16]byte{byte(h.rand.IntN(2))}}
 	}
@@ -435,9 +436,13 @@ func checkConsistent(t *testing.T, s *shard) {
 	checkConsumers(t, s)
 	st := s.st
 	counts := make(map[uint32][3]uint64)
+	required := make(map[uint32]int)
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
 		m := st.messages.at(slot)
 		c := counts[m.queue]
+		if m.requireConsumer && m.attempt == 0 && (m.state == messageReady || m.state == messageDelayed) {
+			required[m.queue]++
+		}
 		switch m.state {
 		case messageReady:
 			c[0]++
@@ -468,6 +473,9 @@ func checkConsistent(t *testing.T, s *shard) {
 	for _, q := range st.queues[1:] {
 		if got, want := [3]uint64{q.live.readyN, q.live.leasedN, q.live.delayedN}, counts[q.number]; got != want {
 			t.Errorf("queue %q: counts ready, leased, delayed %v, want %v", q.name, got, want)
+		}
+		if len(q.live.required) != required[q.number] || q.deserted() && required[q.number] > 0 {
+			t.Errorf("queue %q: %d require a consumer, want %d; deserted: %v", q.name, len(q.live.required), required[q.number], q.deserted())
 		}
 		n, order := uint64(0), uint64(0)
 		for slot := q.live.ready.head; slot != 0; slot = st.messages.at(slot).live.next {

@@ -67,6 +67,7 @@ func (s *shard) restore() {
 	for _, slot := range ready {
 		s.pushBack(&st.queues[st.messages.at(slot).queue].live.ready, slot)
 	}
+	s.restoreRequired()
 	s.restorePipes()
 	s.timeKeys()
 	for number, o := range st.sessions {

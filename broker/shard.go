@@ -183,6 +183,7 @@ const (
 	workDispatch                        // a queue may have something for a consumer
 	workFeed                            // a pipe may have something for the pipes it feeds
 	workParked                          // a pipe may have room for a parked reply
+	workWithdraw                        // a queue may have no consumer left, and messages that need one
 	workSent                            // something that would go to another shard stays in this one
 )
 
@@ -201,6 +202,8 @@ func (s *shard) finish() {
 			s.feedOthers(w.pipe)
 		case workParked:
 			s.retryParked(w.pipe)
+		case workWithdraw:
+			s.withdrawRequired(w.queue)
 		case workSent:
 			s.receiveSent(w.sent)
 		}

@@ -80,25 +80,26 @@ const (
 
 // A message waits, is in flight, or is dead.
 type message struct {
-	state        messageState
-	ownReplyTo   bool // the reply_to was made by the broker and is not in body
-	replyToEnded bool // its pipe had ended when the message arrived: it is not tracked
-	tag          uint32
-	queue        uint32
-	attempt      uint32
-	failures     uint32
-	grace        uint16 // leased: how long the consumer may be away, in seconds
-	nonce        uint64 // of its leases
-	order        uint64
-	body         []byte
-	replyTo      pipeRef
-	handles      []carriedHandle
-	enqueued     Time
-	deadline     Time // withdrawn then, unless in flight; 0: never
-	until        Time // leased: end of the lease; delayed: end of the delay
-	leasedAt     Time
-	principal    string // of the consumer that has, or had, the lease
-	deadText     string
+	state           messageState
+	ownReplyTo      bool // the reply_to was made by the broker and is not in body
+	replyToEnded    bool // its pipe had ended when the message arrived: it is not tracked
+	tag             uint32
+	queue           uint32
+	attempt         uint32
+	failures        uint32
+	requireConsumer bool   // withdrawn when the last consumer leaves before its first delivery
+	grace           uint16 // leased: how long the consumer may be away, in seconds
+	nonce           uint64 // of its leases
+	order           uint64
+	body            []byte
+	replyTo         pipeRef
+	handles         []carriedHandle
+	enqueued        Time
+	deadline        Time // withdrawn then, unless in flight; 0: never
+	until           Time // leased: end of the lease; delayed: end of the delay
+	leasedAt        Time
+	principal       string // of the consumer that has, or had, the lease
+	deadText        string
 
 	live liveMessage
 }

@@ -206,6 +206,7 @@ func TestBadInput(t *testing.T) {
 		{"settle messages", &queuepb.SettleRequest{Lease: lease, Messages: make([]*queuepb.EnqueueRequest, 257)}, invalid("SETTLE_TOO_LARGE", "messages")},
 		{"settle with a bad reply", &queuepb.SettleRequest{Lease: lease, Replies: []*queuepb.ReplyRequest{failure(&queuepb.Error{})}}, invalid("ERROR_INVALID", "replies[0].error.code")},
 		{"settle with a bad message", &queuepb.SettleRequest{Lease: lease, Messages: []*queuepb.EnqueueRequest{message(&queuepb.Message{ReplyTo: flipped})}}, invalid("HANDLE_INVALID", "messages[0].message.reply_to")},
+		{"settle that requires a consumer", &queuepb.SettleRequest{Lease: lease, Messages: []*queuepb.EnqueueRequest{{Queue: "q", RequireConsumer: true}}}, invalid("REQUIRE_CONSUMER_INVALID", "messages[0].require_consumer")},
 		{"settle with a pipe", &queuepb.SettleRequest{Lease: lease, Messages: []*queuepb.EnqueueRequest{{Queue: "q", Pipe: &queuepb.PipeOptions{}}}}, invalid("PIPE_OPTIONS_INVALID", "messages[0].pipe")},
 
 		{"62 handle empty", &queuepb.ReceiveRequest{}, invalid("HANDLE_INVALID", "handle")},

@@ -108,7 +108,8 @@ func (c *caller) settleMessage(m *queuepb.EnqueueRequest) (*broker.Enqueue, *bro
 	case m.IdempotencyKey != "":
 		return nil, refuse(reasonIdempotencyKeyInvalid, "idempotency_key", "the lease makes a Settle repeatable: leave it unset")
 	case m.RequireConsumer:
-		return nil, notImplemented("require_consumer")
+		return nil, refuse(reasonRequireConsumerInvalid, "require_consumer",
+			"a Settle is not refused for want of consumers: leave it unset")
 	}
 	return c.enqueue(m, true)
 }

@@ -909,7 +909,8 @@ type EnqueueRequest struct {
 	// is refused with IDEMPOTENCY_KEY_REUSED. All other options are those of the first request. Only the principal that
 	// opened a pipe so can come back to it. At most 128 bytes. Default: none.
 	IdempotencyKey string `protobuf:"bytes,9,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// Refuse the message if nobody consumes the queue; withdraw it if the last consumer leaves before delivery.
+	// Refuse the message if nobody consumes the queue; withdraw it if the last consumer leaves before its first delivery.
+	// A consumer that was cut leaves when its disconnect_grace is over.
 	RequireConsumer bool `protobuf:"varint,10,opt,name=require_consumer,json=requireConsumer,proto3" json:"require_consumer,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

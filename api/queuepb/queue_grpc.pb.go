@@ -129,7 +129,8 @@ type QueueServiceClient interface {
 	// came with the delivery never refuse it; if their pipes are gone they count as ended.
 	//
 	// Errors: FAILED_PRECONDITION LEASE_STALE; NOT_FOUND LEASE_UNKNOWN; PERMISSION_DENIED LEASE_NOT_YOURS;
-	// INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the lease), DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE, and for each
+	// INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the lease), DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE,
+	// REQUIRE_CONSUMER_INVALID (a message has it set), and for each
 	// of replies and messages the errors of Reply and Enqueue that are INVALID_ARGUMENT, with the path of the field
 	// (replies[0].payload).
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
@@ -431,7 +432,8 @@ type QueueServiceServer interface {
 	// came with the delivery never refuse it; if their pipes are gone they count as ended.
 	//
 	// Errors: FAILED_PRECONDITION LEASE_STALE; NOT_FOUND LEASE_UNKNOWN; PERMISSION_DENIED LEASE_NOT_YOURS;
-	// INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the lease), DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE, and for each
+	// INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the lease), DELAY_INVALID, ENUM_UNKNOWN, SETTLE_TOO_LARGE,
+	// REQUIRE_CONSUMER_INVALID (a message has it set), and for each
 	// of replies and messages the errors of Reply and Enqueue that are INVALID_ARGUMENT, with the path of the field
 	// (replies[0].payload).
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)

@@ -1175,9 +1175,11 @@ type Enqueued struct {
 	// See reply_to_shard.
 	ReplyToNonce uint64 `protobuf:"fixed64,14,opt,name=reply_to_nonce,json=replyToNonce,proto3" json:"reply_to_nonce,omitempty"`
 	// That pipe had ended when the message arrived: it is not tracked.
-	ReplyToEnded  bool `protobuf:"varint,15,opt,name=reply_to_ended,json=replyToEnded,proto3" json:"reply_to_ended,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ReplyToEnded bool `protobuf:"varint,15,opt,name=reply_to_ended,json=replyToEnded,proto3" json:"reply_to_ended,omitempty"`
+	// It is withdrawn when the last consumer leaves before its first delivery.
+	RequireConsumer bool `protobuf:"varint,30,opt,name=require_consumer,json=requireConsumer,proto3" json:"require_consumer,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Enqueued) Reset() {
@@ -1311,6 +1313,13 @@ func (x *Enqueued) GetReplyToNonce() uint64 {
 func (x *Enqueued) GetReplyToEnded() bool {
 	if x != nil {
 		return x.ReplyToEnded
+	}
+	return false
+}
+
+func (x *Enqueued) GetRequireConsumer() bool {
+	if x != nil {
+		return x.RequireConsumer
 	}
 	return false
 }
@@ -3080,7 +3089,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x06retain\x18\t \x01(\x03R\x06retain\x12)\n" +
 	"\x10capacity_replies\x18\n" +
 	" \x01(\rR\x0fcapacityReplies\x12%\n" +
-	"\x0ecapacity_bytes\x18\v \x01(\x04R\rcapacityBytes\"\xc2\x03\n" +
+	"\x0ecapacity_bytes\x18\v \x01(\x04R\rcapacityBytes\"\xed\x03\n" +
 	"\bEnqueued\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\rR\x03tag\x12\x14\n" +
@@ -3099,7 +3108,8 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0ereply_to_shard\x18\f \x01(\rR\freplyToShard\x12\"\n" +
 	"\rreply_to_slot\x18\r \x01(\rR\vreplyToSlot\x12$\n" +
 	"\x0ereply_to_nonce\x18\x0e \x01(\x06R\freplyToNonce\x12$\n" +
-	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\"\x90\x01\n" +
+	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\x12)\n" +
+	"\x10require_consumer\x18\x1e \x01(\bR\x0frequireConsumer\"\x90\x01\n" +
 	"\x06Leased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +

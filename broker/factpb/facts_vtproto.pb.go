@@ -1229,6 +1229,18 @@ func (m *Enqueued) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.RequireConsumer {
+		i--
+		if m.RequireConsumer {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xf0
+	}
 	if m.ReplyToEnded {
 		i--
 		if m.ReplyToEnded {
@@ -3285,6 +3297,9 @@ func (m *Enqueued) SizeVT() (n int) {
 	}
 	if m.ReplyToEnded {
 		n += 2
+	}
+	if m.RequireConsumer {
+		n += 3
 	}
 	n += len(m.unknownFields)
 	return n
@@ -6409,6 +6424,26 @@ func (m *Enqueued) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.ReplyToEnded = bool(v != 0)
+		case 30:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RequireConsumer", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.RequireConsumer = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -12412,6 +12447,26 @@ func (m *Enqueued) UnmarshalVTUnsafe(dAtA []byte) error {
 				}
 			}
 			m.ReplyToEnded = bool(v != 0)
+		case 30:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field RequireConsumer", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.RequireConsumer = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -14,7 +14,7 @@ type storeFlags struct {
 	Priority        int           `placeholder:"0-9" help:"9 is delivered first. Default 0."`
 	Group           string        `placeholder:"NAME" help:"Group within the queue: its messages keep their order, groups are served in turn."`
 	IdempotencyKey  string        `placeholder:"KEY" help:"One effect, however often the request is made with this key within 10 minutes."`
-	RequireConsumer bool          `help:"Refuse the message if nobody consumes the queue."`
+	RequireConsumer bool          `help:"Refuse the message if nobody consumes the queue; withdraw it if the last consumer leaves before."`
 }
 
 func (f *storeFlags) options() []client.EnqueueOption {
