@@ -44,6 +44,10 @@ func (st *state) apply(f fact) {
 		p := st.pipes.at(f.Pipe)
 		p.state, p.reason, p.endBody, p.endText, p.endID = pipeEnded, EndReason(f.Reason), f.Body, f.Text, f.ReplyId
 		p.inner = pipeRef{}
+		if p.related {
+			p.related = false
+			delete(st.relatives, f.Pipe)
+		}
 	case *factpb.PipeRead:
 		p := st.pipes.at(f.Pipe)
 		p.read, p.readAt = true, Time(f.At)
@@ -93,6 +97,8 @@ func (st *state) apply(f fact) {
 		o.entries = slices.Delete(o.entries, 0, n)
 	case *factpb.InboxAdvanced:
 		st.inbox[uint16(f.Source)] = f.Number
+	case *factpb.PipeChild:
+		st.applyPipeChild(f)
 	case *factpb.KeyUsed:
 		st.applyKeyUsed(f)
 	case *factpb.KeysForgotten:
@@ -206,6 +212,9 @@ func (st *state) applyPipeOpened(f *factpb.PipeOpened) {
 		grace: Time(f.Grace), retain: Time(f.Retain),
 		capReplies: f.CapacityReplies, capBytes: f.CapacityBytes,
 		first: 1, carriers: carriers, live: live,
+	}
+	if f.Parent != nil {
+		st.relate(f.Slot).parent = refOf(f.Parent)
 	}
 }
 

@@ -22,6 +22,9 @@ const (
 	sentFeedCredit  = 9
 	sentFeedStop    = 10
 	sentFeedProbe   = 11
+	sentChildOpened = 20
+	sentChildEnded  = 21
+	sentParentEnded = 22
 )
 
 // prepared is what the shell did on other shards before an operation: adding carriers, reserving slots, checking a
@@ -215,6 +218,12 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		s.feedCredited(e, true)
 	case sentFeedProbe:
 		s.probed(e)
+	case sentChildOpened:
+		s.childOpened(e)
+	case sentChildEnded:
+		s.childEnded(e)
+	case sentParentEnded:
+		s.parentEnded(e)
 	}
 	return result
 }

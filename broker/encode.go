@@ -76,6 +76,8 @@ func wrap(f fact) *factpb.Fact {
 		return &factpb.Fact{Kind: &factpb.Fact_Sent{Sent: f}}
 	case *factpb.KeyUsed:
 		return &factpb.Fact{Kind: &factpb.Fact_KeyUsed{KeyUsed: f}}
+	case *factpb.PipeChild:
+		return &factpb.Fact{Kind: &factpb.Fact_PipeChild{PipeChild: f}}
 	case *factpb.KeysForgotten:
 		return &factpb.Fact{Kind: &factpb.Fact_KeysForgotten{KeysForgotten: f}}
 	default:
@@ -134,6 +136,8 @@ func unwrap(w *factpb.Fact) fact {
 		return k.Sent
 	case *factpb.Fact_KeyUsed:
 		return k.KeyUsed
+	case *factpb.Fact_PipeChild:
+		return k.PipeChild
 	case *factpb.Fact_KeysForgotten:
 		return k.KeysForgotten
 	default:

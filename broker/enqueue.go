@@ -21,6 +21,7 @@ type enqueuePlan struct {
 	replyTo   resolved
 	handles   []carriedHandle
 	found     []pipeRef
+	parent    resolved // of the pipe to open
 	deadline  Time
 	notBefore Time
 }
@@ -48,7 +49,7 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 	pre.use()
 	var pipeSlot uint32
 	if e.Pipe != nil {
-		pipeSlot = s.openFor(l, e.Pipe, e.Call)
+		pipeSlot = s.openFor(l, e.Pipe, plan.parent, e.Call)
 		plan.replyTo = s.look(pipeRef{s.st.shard, pipeSlot, s.st.pipes.at(pipeSlot).nonce})
 		plan.deadline = earlier(plan.deadline, plan.replyTo.deadline)
 	}
@@ -129,6 +130,11 @@ func (s *shard) planEnqueue(tenant uint32, e *Enqueue, pre *prepared, field stri
 		}
 	}
 	var err *Error
+	if e.Pipe != nil {
+		if plan.parent, err = s.planParent(e.Pipe, pre); err != nil {
+			return plan, err
+		}
+	}
 	if plan.handles, plan.found, err = s.resolveCargo(&e.Cargo, pre, field, settling); err != nil {
 		return plan, err
 	}
@@ -146,7 +152,7 @@ func (s *shard) planDelay(plan *enqueuePlan, _ string) *Error {
 	}
 	deadline := plan.deadline
 	if o := plan.e.Pipe; o != nil {
-		deadline = earlier(deadline, s.pipeDeadline(o))
+		deadline = earlier(deadline, s.pipeDeadline(o, plan.parent))
 	}
 	if deadline != 0 && plan.notBefore >= deadline {
 		field := "delay"

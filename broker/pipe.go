@@ -8,31 +8,42 @@ import (
 	"github.com/replyq/replyq/handles"
 )
 
-func (s *shard) pipeDeadline(o *PipeOptions) Time {
+func (s *shard) pipeDeadline(o *PipeOptions, parent resolved) Time {
+	deadline := s.now + defaultPipeTimeout
 	if o.Timeout > 0 {
-		return s.now.Add(o.Timeout)
+		deadline = s.now.Add(o.Timeout)
 	}
-	return s.now + defaultPipeTimeout
+	if parent.ended {
+		return deadline
+	}
+	return earlier(deadline, parent.deadline)
 }
 
 // openFor opens the pipe of an Enqueue or a Call.
-func (s *shard) openFor(l *link, o *PipeOptions, byCall bool) uint32 {
-	return s.open(l.session.identity.Tenant, o, byCall, false)
+func (s *shard) openFor(l *link, o *PipeOptions, parent resolved, byCall bool) uint32 {
+	return s.open(l.session.identity.Tenant, o, parent, byCall, false)
 }
 
-func (s *shard) open(tenant uint32, o *PipeOptions, byCall, outside bool) uint32 {
+func (s *shard) open(tenant uint32, o *PipeOptions, parent resolved, byCall, outside bool) uint32 {
 	f := &s.scratch.opened
 	*f = factpb.PipeOpened{
-		Slot: s.st.pipes.take(), Nonce: s.nonce(), Tenant: tenant, Deadline: int64(s.pipeDeadline(o)),
+		Slot: s.st.pipes.take(), Nonce: s.nonce(), Tenant: tenant, Deadline: int64(s.pipeDeadline(o, parent)),
 		ByCall: byCall, Outside: outside, KeepIfAbandoned: o.KeepIfAbandoned,
 		Grace:           orDefault(int64(o.DisconnectGrace), int64(defaultGrace)),
 		Retain:          orDefault(int64(o.Retain), int64(defaultRetain)),
 		CapacityReplies: orDefault(o.CapacityReplies, defaultCapacityReplies),
 		CapacityBytes:   orDefault(o.CapacityBytes, defaultCapacityBytes),
 	}
+	if !parent.ref.isZero() && o.Parent.Store() == s.st.store {
+		f.Parent = parent.ref.fact()
+	}
 	s.commit(f)
-	s.timePipe(f.Slot)
-	return f.Slot
+	slot := f.Slot
+	s.timePipe(slot)
+	if !parent.ref.isZero() {
+		s.openUnder(slot, o.Parent)
+	}
+	return slot
 }
 
 func orDefault[T int64 | uint32 | uint64](v, d T) T {
@@ -42,7 +53,7 @@ func orDefault[T int64 | uint32 | uint64](v, d T) T {
 	return v
 }
 
-func (s *shard) openPipe(l *link, op *Op, r *OpenPipe) {
+func (s *shard) openPipe(l *link, op *Op, r *OpenPipe, pre *prepared) {
 	slot := uint32(0)
 	if o, ok := s.outcome(l, op.ID); ok {
 		if s.st.pipe(pipeRef{s.st.shard, o.pipeSlot, o.nonce}) == nil {
@@ -55,7 +66,12 @@ func (s *shard) openPipe(l *link, op *Op, r *OpenPipe) {
 			s.refuse(l, op.ID, errDraining())
 			return
 		}
-		slot = s.open(l.session.identity.Tenant, &r.Options, false, true)
+		parent, err := s.planParent(&r.Options, pre)
+		if err != nil {
+			s.refuse(l, op.ID, err)
+			return
+		}
+		slot = s.open(l.session.identity.Tenant, &r.Options, parent, false, true)
 		p := s.st.pipes.at(slot)
 		s.remember(l, op.ID, outcome{kind: outcomePipeOpened, pipeSlot: slot, nonce: p.nonce, deadline: p.deadline})
 	}
@@ -274,6 +290,9 @@ func (s *shard) end(slot uint32, e pipeEnding) {
 	ref := s.refAt(slot)
 	if p.state == pipeSpliced {
 		s.send(&factpb.Sent{Target: uint32(p.inner.shard), What: sentFeedStop, Pipe: p.inner.fact(), Other: ref.fact()})
+	}
+	if p.related {
+		s.tellRelatives(ref, e.reason)
 	}
 	f := &s.scratch.ended
 	*f = factpb.PipeEnded{

@@ -236,10 +236,18 @@ func (h *history) consume() *Consume {
 }
 
 func (h *history) pipeOptions() PipeOptions {
-	return PipeOptions{
+	o := PipeOptions{
 		Timeout: time.Duration(1+h.rand.IntN(300)) * time.Second, DisconnectGrace: time.Duration(1+h.rand.IntN(10)) * time.Second,
 		KeepIfAbandoned: h.chance(20), CapacityReplies: uint32(h.rand.IntN(4)), Retain: time.Duration(h.rand.IntN(20)) * time.Second,
 	}
+	from := h.send
+	if h.chance(50) {
+		from = h.receive
+	}
+	if hd, ok := pick(h, from); ok && h.chance(30) {
+		o.Parent = hd
+	}
+	return o
 }
 
 func (h *history) enqueue(mayCall bool) *Enqueue {
@@ -378,7 +386,7 @@ func (h *history) check() {
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
-			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{},
+			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{},
 		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
 		}
@@ -397,6 +405,7 @@ type durableState struct {
 	outbox   []sentEntry
 	settled  []settledLease
 	keys     []usedKey
+	related  map[uint32]*relatives
 	order    uint64
 }
 
@@ -407,7 +416,7 @@ type sentEntry struct {
 }
 
 func durable(st *state) durableState {
-	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], keys: st.keys.entries[st.keys.start:], order: st.order}
+	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], keys: st.keys.entries[st.keys.start:], related: st.relatives, order: st.order}
 	for _, q := range st.queues[1:] {
 		d.queues = append(d.queues, *q)
 	}
@@ -501,6 +510,7 @@ func checkConsistent(t *testing.T, s *shard) {
 		if p.live.timer.at == 0 {
 			t.Errorf("pipe %d (state %d) has no timer: it would never end", slot, p.state)
 		}
+		checkRelatives(t, s, slot)
 		for _, c := range p.carriers {
 			if !c.reply && c.shard == st.shard && st.carrying(c.carrierRef) == nil {
 				t.Errorf("pipe %d: carrier %+v is gone", slot, c)
@@ -562,6 +572,31 @@ func checkConsumers(t *testing.T, s *shard) {
 	for _, q := range s.st.queues[1:] {
 		if q.live.away != away[q.number] {
 			t.Errorf("queue %q: counts %d away, want %d", q.name, q.live.away, away[q.number])
+		}
+	}
+}
+
+// checkRelatives checks that a pipe knows those under it, and they it.
+func checkRelatives(t *testing.T, s *shard, slot uint32) {
+	t.Helper()
+	p, r := s.st.pipes.at(slot), s.st.relatives[slot]
+	if p.related != (r != nil) || r != nil && p.state == pipeEnded {
+		t.Errorf("pipe %d (state %d): related is %v, has %v", slot, p.state, p.related, r)
+	}
+	if r == nil {
+		return
+	}
+	ref := s.refAt(slot)
+	for child := range r.children {
+		if c := s.st.pipe(child); child.shard == s.st.shard && (c == nil || !c.related || s.st.relatives[child.slot].parent != ref) {
+			t.Errorf("pipe %d: its child %+v does not know it", slot, child)
+		}
+	}
+	if parent := s.st.pipe(r.parent); r.parent.shard == s.st.shard && parent != nil && parent.state != pipeEnded {
+		if of := s.st.relatives[r.parent.slot]; of == nil {
+			t.Errorf("pipe %d: its parent %+v does not know it", slot, r.parent)
+		} else if _, ok := of.children[ref]; !ok {
+			t.Errorf("pipe %d: its parent %+v does not know it", slot, r.parent)
 		}
 	}
 }

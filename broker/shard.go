@@ -150,7 +150,7 @@ func (s *shard) do(l *link, op *Op, pre *prepared) {
 	case *StopConsuming:
 		s.stopConsuming(l, op, r)
 	case *OpenPipe:
-		s.openPipe(l, op, r)
+		s.openPipe(l, op, r, pre)
 	case *Cancel:
 		s.cancel(l, op, r)
 	case *Describe:

@@ -19,6 +19,8 @@ type state struct {
 	outbox map[uint16]*outbox
 	inbox  map[uint16]uint64 // highest number applied, by source shard
 
+	relatives map[uint32]*relatives // of pipes, by slot
+
 	settled settledLeases
 	keys    usedKeys
 	order   uint64 // the highest place given to a message
@@ -121,6 +123,7 @@ type pipe struct {
 	keep     bool // stays open although its caller has gone
 	bare     bool // has had a reply from nobody known: an ack then ends it OK
 	read     bool // after its end: was read to the end
+	related  bool // open: was opened under another pipe, or others under it: see state.relatives
 	reason   EndReason
 	tenant   uint32
 	nonce    uint64
@@ -243,6 +246,7 @@ func newState(shard uint16, store uint32) *state {
 		sessionByKey: make(map[string]uint32),
 		outbox:       make(map[uint16]*outbox),
 		inbox:        make(map[uint16]uint64),
+		relatives:    make(map[uint32]*relatives),
 		keys:         newUsedKeys(),
 	}
 }

@@ -72,7 +72,7 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 	switch r := op.Request.(type) {
 	case *Enqueue:
 		home = b.shardOf(tenant, r.Queue)
-		return home, !s.foreign(home, r.ReplyTo) && !s.foreignCargo(home, &r.Cargo)
+		return home, !s.foreign(home, r.ReplyTo) && !s.foreignCargo(home, &r.Cargo) && (r.Pipe == nil || !s.foreign(home, r.Pipe.Parent))
 	case *Reply:
 		home = s.homeOf(r.Handle)
 		return home, !s.foreign(home, r.Lease) && !s.foreign(home, r.Splice) && !s.foreignCargo(home, &r.Cargo)
@@ -96,10 +96,15 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 	case *Describe:
 		return s.homeOf(r.Handle), true
 	case *OpenPipe:
-		if r.Queue == "" {
-			return s.placePipe(op.ID), true
+		switch {
+		case r.Queue != "":
+			home = b.shardOf(tenant, r.Queue)
+		case !r.Options.Parent.IsZero():
+			home = s.homeOf(r.Options.Parent)
+		default:
+			home = s.placePipe(op.ID)
 		}
-		return b.shardOf(tenant, r.Queue), true
+		return home, !s.foreign(home, r.Options.Parent)
 	case *CreateQueue:
 		return b.shardOf(tenant, r.Queue), true
 	case *Consume:
@@ -158,6 +163,10 @@ func (s *Session) submitAcross(home uint16, op *Op) {
 	switch r := op.Request.(type) {
 	case *Enqueue:
 		s.enqueueAcross(home, op, r)
+	case *OpenPipe:
+		x := s.cross(home)
+		x.look(r.Options.Parent)
+		x.do(op)
 	case *Reply:
 		s.replyAcross(home, op, r)
 	case *Settle:
@@ -281,6 +290,9 @@ func (s *Session) enqueueAcross(home uint16, op *Op, e *Enqueue) {
 	t := s.reserve(home)
 	x.pre.slot, x.pre.tag = t.slot, t.tag
 	x.holdMessage(e, t.ref())
+	if e.Pipe != nil {
+		x.look(e.Pipe.Parent)
+	}
 	x.do(op)
 	s.unreserve(t)
 }

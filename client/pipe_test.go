@@ -274,3 +274,22 @@ func TestIdempotencyKey(t *testing.T) {
 		t.Errorf("same key, other payload: %v", err)
 	}
 }
+
+func TestParentPipe(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	parent, err := c.OpenPipe(ctx, client.PipeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := c.Call(ctx, "a", text(""), client.WithPipe(client.PipeOptions{Parent: parent.Receive}))
+	if _, err := call.Receipt(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Cancel(ctx, parent.Receive, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call.One(); !errors.Is(err, client.ErrCancelled) {
+		t.Errorf("call under a cancelled pipe: %v", err)
+	}
+}

@@ -254,7 +254,10 @@ func TestBadInput(t *testing.T) {
 
 		{"not yet: priority", &queuepb.EnqueueRequest{Queue: "q", Priority: 1}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "priority"}},
 		{"not yet: group", &queuepb.EnqueueRequest{Queue: "q", Group: "g"}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "group"}},
-		{"not yet: parent", &queuepb.OpenPipeRequest{Pipe: &queuepb.PipeOptions{Parent: pipe.SendHandle}}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "pipe.parent"}},
+		{"parent, forged", &queuepb.OpenPipeRequest{Pipe: &queuepb.PipeOptions{Parent: flipped}}, invalid("HANDLE_INVALID", "pipe.parent")},
+		{"parent, lease", &queuepb.EnqueueRequest{Queue: "q", Pipe: &queuepb.PipeOptions{Parent: lease}}, invalid("HANDLE_KIND", "pipe.parent")},
+		{"parent, unknown", &queuepb.CallRequest{Queue: "q", Pipe: &queuepb.PipeOptions{Parent: unknown}}, refusal{codes.NotFound, "HANDLE_UNKNOWN", "pipe.parent"}},
+		{"parent, expired", &queuepb.OpenPipeRequest{Pipe: &queuepb.PipeOptions{Parent: expired}}, refusal{codes.FailedPrecondition, "HANDLE_EXPIRED", "pipe.parent"}},
 	}
 	for _, name := range []string{
 		"", strings.Repeat("a", 129), ".a", "a.", "a..b", "A", "a b", "a*", "a>", "$JS.x", "$SYS", "a/b", "..", "a\x00", "a\n",

@@ -178,14 +178,11 @@ func leaseTime(d *durationpb.Duration, field string) (time.Duration, *broker.Err
 	return t, nil
 }
 
-// pipeOptions converts the options of a pipe; nil gives all defaults. timeout is used where none is set.
+// pipeOptions converts the options of a pipe, all but its parent; nil gives all defaults. timeout is used where none is set.
 func (l limits) pipeOptions(o *queuepb.PipeOptions, timeout time.Duration) (broker.PipeOptions, *broker.Error) {
 	out := broker.PipeOptions{Timeout: timeout}
 	if o == nil {
 		return out, nil
-	}
-	if err := pipeOptionsImplemented(o); err != nil {
-		return out, err
 	}
 	if o.Timeout != nil {
 		t, err := duration(o.Timeout, "pipe.timeout")

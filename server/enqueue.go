@@ -160,7 +160,7 @@ func (c *caller) enqueueWithPipe(req *queuepb.EnqueueRequest) (*broker.Enqueue, 
 		return nil, refuse(reasonReplyToAndPipe, "pipe", "set message.reply_to or pipe, not both: "+
 			"with pipe the server makes the reply_to")
 	}
-	options, err := c.srv.limits.pipeOptions(req.Pipe, 0)
+	options, err := c.pipeOptions(req.Pipe, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (c *caller) call(req *queuepb.CallRequest, timeout time.Duration) (*broker.
 	if err != nil {
 		return nil, err
 	}
-	options, err := c.srv.limits.pipeOptions(req.Pipe, timeout)
+	options, err := c.pipeOptions(req.Pipe, timeout)
 	if err != nil {
 		return nil, err
 	}

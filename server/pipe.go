@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -19,7 +20,7 @@ func (s *service) OpenPipe(ctx context.Context, req *queuepb.OpenPipeRequest) (*
 
 func (c *caller) openPipe(req *queuepb.OpenPipeRequest) (operation, *broker.Error) {
 	op := operation{kind: kindOpenPipe}
-	options, err := c.srv.limits.pipeOptions(req.Pipe, 0)
+	options, err := c.pipeOptions(req.Pipe, 0)
 	if err != nil {
 		return op, err
 	}
@@ -30,6 +31,15 @@ func (c *caller) openPipe(req *queuepb.OpenPipeRequest) (operation, *broker.Erro
 	}
 	op.request = &broker.OpenPipe{Options: options, Queue: strings.Clone(req.Queue)}
 	return op, nil
+}
+
+// pipeOptions converts the options of a pipe, with its parent.
+func (c *caller) pipeOptions(o *queuepb.PipeOptions, timeout time.Duration) (broker.PipeOptions, *broker.Error) {
+	out, err := c.srv.limits.pipeOptions(o, timeout)
+	if err == nil && o.GetParent() != nil {
+		out.Parent, err = c.pipeHandle(o.Parent, 0, "pipe.parent")
+	}
+	return out, err
 }
 
 // Receive implements the RPC.

@@ -30,13 +30,6 @@ func enqueueImplemented(req enqueueRequest) *broker.Error {
 	return nil
 }
 
-func pipeOptionsImplemented(o *queuepb.PipeOptions) *broker.Error {
-	if o.Parent != nil {
-		return notImplemented("pipe.parent")
-	}
-	return nil
-}
-
 func createQueueImplemented(req *queuepb.CreateQueueRequest) *broker.Error {
 	if req.Config != nil && req.Config.SizeVT() > 0 {
 		return notImplemented("config")

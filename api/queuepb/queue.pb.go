@@ -786,7 +786,7 @@ type PipeOptions struct {
 	// Limits.pipe_timeout.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// A handle (of either kind) of a pipe under which this one is opened: it takes over an earlier deadline, and is
-	// cancelled when the parent ends otherwise than OK.
+	// cancelled when the parent ends otherwise than OK; at once if it has ended so already.
 	Parent *Handle `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
 	// Only for pipes opened by Call: how long its readers may be gone before it counts as abandoned. Default 10 s; at
 	// most 1 h.

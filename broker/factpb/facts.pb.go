@@ -104,6 +104,7 @@ type Fact struct {
 	//	*Fact_PipeRead
 	//	*Fact_KeyUsed
 	//	*Fact_KeysForgotten
+	//	*Fact_PipeChild
 	Kind          isFact_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -371,6 +372,15 @@ func (x *Fact) GetKeysForgotten() *KeysForgotten {
 	return nil
 }
 
+func (x *Fact) GetPipeChild() *PipeChild {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_PipeChild); ok {
+			return x.PipeChild
+		}
+	}
+	return nil
+}
+
 type isFact_Kind interface {
 	isFact_Kind()
 }
@@ -500,6 +510,11 @@ type Fact_KeysForgotten struct {
 	KeysForgotten *KeysForgotten `protobuf:"bytes,41,opt,name=keys_forgotten,json=keysForgotten,proto3,oneof"`
 }
 
+type Fact_PipeChild struct {
+	// A pipe was opened under another one, or has ended.
+	PipeChild *PipeChild `protobuf:"bytes,42,opt,name=pipe_child,json=pipeChild,proto3,oneof"`
+}
+
 func (*Fact_QueueCreated) isFact_Kind() {}
 
 func (*Fact_SessionOpened) isFact_Kind() {}
@@ -549,6 +564,8 @@ func (*Fact_PipeRead) isFact_Kind() {}
 func (*Fact_KeyUsed) isFact_Kind() {}
 
 func (*Fact_KeysForgotten) isFact_Kind() {}
+
+func (*Fact_PipeChild) isFact_Kind() {}
 
 // OpRef names an operation of a session; number 0 means none.
 type OpRef struct {
@@ -1032,6 +1049,8 @@ type PipeOpened struct {
 	CapacityReplies uint32 `protobuf:"varint,10,opt,name=capacity_replies,json=capacityReplies,proto3" json:"capacity_replies,omitempty"`
 	// How many bytes it keeps.
 	CapacityBytes uint64 `protobuf:"varint,11,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
+	// The pipe under which it was opened.
+	Parent        *PipeRef `protobuf:"bytes,20,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1143,6 +1162,77 @@ func (x *PipeOpened) GetCapacityBytes() uint64 {
 	return 0
 }
 
+func (x *PipeOpened) GetParent() *PipeRef {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+// PipeChild adds a pipe to those that were opened under another one, or removes it.
+type PipeChild struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parent's slot.
+	Pipe uint32 `protobuf:"varint,1,opt,name=pipe,proto3" json:"pipe,omitempty"`
+	// The child.
+	Child *PipeRef `protobuf:"bytes,2,opt,name=child,proto3" json:"child,omitempty"`
+	// It has ended.
+	Ended         bool `protobuf:"varint,3,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipeChild) Reset() {
+	*x = PipeChild{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipeChild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipeChild) ProtoMessage() {}
+
+func (x *PipeChild) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipeChild.ProtoReflect.Descriptor instead.
+func (*PipeChild) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PipeChild) GetPipe() uint32 {
+	if x != nil {
+		return x.Pipe
+	}
+	return 0
+}
+
+func (x *PipeChild) GetChild() *PipeRef {
+	if x != nil {
+		return x.Child
+	}
+	return nil
+}
+
+func (x *PipeChild) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
 // Enqueued stores a message.
 type Enqueued struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1184,7 +1274,7 @@ type Enqueued struct {
 
 func (x *Enqueued) Reset() {
 	*x = Enqueued{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[10]
+	mi := &file_broker_factpb_facts_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1286,7 @@ func (x *Enqueued) String() string {
 func (*Enqueued) ProtoMessage() {}
 
 func (x *Enqueued) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[10]
+	mi := &file_broker_factpb_facts_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1299,7 @@ func (x *Enqueued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enqueued.ProtoReflect.Descriptor instead.
 func (*Enqueued) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{10}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Enqueued) GetSlot() uint32 {
@@ -1345,7 +1435,7 @@ type Leased struct {
 
 func (x *Leased) Reset() {
 	*x = Leased{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[11]
+	mi := &file_broker_factpb_facts_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1447,7 @@ func (x *Leased) String() string {
 func (*Leased) ProtoMessage() {}
 
 func (x *Leased) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[11]
+	mi := &file_broker_factpb_facts_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1460,7 @@ func (x *Leased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leased.ProtoReflect.Descriptor instead.
 func (*Leased) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{11}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Leased) GetSlot() uint32 {
@@ -1428,7 +1518,7 @@ type LeaseExtended struct {
 
 func (x *LeaseExtended) Reset() {
 	*x = LeaseExtended{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[12]
+	mi := &file_broker_factpb_facts_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1530,7 @@ func (x *LeaseExtended) String() string {
 func (*LeaseExtended) ProtoMessage() {}
 
 func (x *LeaseExtended) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[12]
+	mi := &file_broker_factpb_facts_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1543,7 @@ func (x *LeaseExtended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExtended.ProtoReflect.Descriptor instead.
 func (*LeaseExtended) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{12}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LeaseExtended) GetSlot() uint32 {
@@ -1491,7 +1581,7 @@ type Returned struct {
 
 func (x *Returned) Reset() {
 	*x = Returned{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[13]
+	mi := &file_broker_factpb_facts_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1593,7 @@ func (x *Returned) String() string {
 func (*Returned) ProtoMessage() {}
 
 func (x *Returned) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[13]
+	mi := &file_broker_factpb_facts_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1606,7 @@ func (x *Returned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Returned.ProtoReflect.Descriptor instead.
 func (*Returned) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{13}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Returned) GetSlot() uint32 {
@@ -1582,7 +1672,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[14]
+	mi := &file_broker_factpb_facts_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1684,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[14]
+	mi := &file_broker_factpb_facts_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1697,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{14}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Gone) GetSlot() uint32 {
@@ -1679,7 +1769,7 @@ type Replied struct {
 
 func (x *Replied) Reset() {
 	*x = Replied{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[15]
+	mi := &file_broker_factpb_facts_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1781,7 @@ func (x *Replied) String() string {
 func (*Replied) ProtoMessage() {}
 
 func (x *Replied) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[15]
+	mi := &file_broker_factpb_facts_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1794,7 @@ func (x *Replied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replied.ProtoReflect.Descriptor instead.
 func (*Replied) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{15}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Replied) GetPipe() uint32 {
@@ -1789,7 +1879,7 @@ type PipeEnded struct {
 
 func (x *PipeEnded) Reset() {
 	*x = PipeEnded{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[16]
+	mi := &file_broker_factpb_facts_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1891,7 @@ func (x *PipeEnded) String() string {
 func (*PipeEnded) ProtoMessage() {}
 
 func (x *PipeEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[16]
+	mi := &file_broker_factpb_facts_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1904,7 @@ func (x *PipeEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnded.ProtoReflect.Descriptor instead.
 func (*PipeEnded) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{16}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PipeEnded) GetPipe() uint32 {
@@ -1863,7 +1953,7 @@ type PipeForgotten struct {
 
 func (x *PipeForgotten) Reset() {
 	*x = PipeForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[17]
+	mi := &file_broker_factpb_facts_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1965,7 @@ func (x *PipeForgotten) String() string {
 func (*PipeForgotten) ProtoMessage() {}
 
 func (x *PipeForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[17]
+	mi := &file_broker_factpb_facts_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1978,7 @@ func (x *PipeForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeForgotten.ProtoReflect.Descriptor instead.
 func (*PipeForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{17}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PipeForgotten) GetPipe() uint32 {
@@ -1911,7 +2001,7 @@ type PipeRead struct {
 
 func (x *PipeRead) Reset() {
 	*x = PipeRead{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[18]
+	mi := &file_broker_factpb_facts_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2013,7 @@ func (x *PipeRead) String() string {
 func (*PipeRead) ProtoMessage() {}
 
 func (x *PipeRead) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[18]
+	mi := &file_broker_factpb_facts_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2026,7 @@ func (x *PipeRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeRead.ProtoReflect.Descriptor instead.
 func (*PipeRead) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{18}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PipeRead) GetPipe() uint32 {
@@ -1966,7 +2056,7 @@ type RepliesTrimmed struct {
 
 func (x *RepliesTrimmed) Reset() {
 	*x = RepliesTrimmed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	mi := &file_broker_factpb_facts_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2068,7 @@ func (x *RepliesTrimmed) String() string {
 func (*RepliesTrimmed) ProtoMessage() {}
 
 func (x *RepliesTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	mi := &file_broker_factpb_facts_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2081,7 @@ func (x *RepliesTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepliesTrimmed.ProtoReflect.Descriptor instead.
 func (*RepliesTrimmed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{19}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RepliesTrimmed) GetPipe() uint32 {
@@ -2025,7 +2115,7 @@ type CarrierAdded struct {
 
 func (x *CarrierAdded) Reset() {
 	*x = CarrierAdded{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[20]
+	mi := &file_broker_factpb_facts_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2127,7 @@ func (x *CarrierAdded) String() string {
 func (*CarrierAdded) ProtoMessage() {}
 
 func (x *CarrierAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[20]
+	mi := &file_broker_factpb_facts_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2140,7 @@ func (x *CarrierAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarrierAdded.ProtoReflect.Descriptor instead.
 func (*CarrierAdded) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{20}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CarrierAdded) GetPipe() uint32 {
@@ -2096,7 +2186,7 @@ type CarrierRemoved struct {
 
 func (x *CarrierRemoved) Reset() {
 	*x = CarrierRemoved{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[21]
+	mi := &file_broker_factpb_facts_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2198,7 @@ func (x *CarrierRemoved) String() string {
 func (*CarrierRemoved) ProtoMessage() {}
 
 func (x *CarrierRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[21]
+	mi := &file_broker_factpb_facts_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2211,7 @@ func (x *CarrierRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarrierRemoved.ProtoReflect.Descriptor instead.
 func (*CarrierRemoved) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{21}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CarrierRemoved) GetPipe() uint32 {
@@ -2156,7 +2246,7 @@ type PipeOutside struct {
 
 func (x *PipeOutside) Reset() {
 	*x = PipeOutside{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[22]
+	mi := &file_broker_factpb_facts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2258,7 @@ func (x *PipeOutside) String() string {
 func (*PipeOutside) ProtoMessage() {}
 
 func (x *PipeOutside) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[22]
+	mi := &file_broker_factpb_facts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2271,7 @@ func (x *PipeOutside) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeOutside.ProtoReflect.Descriptor instead.
 func (*PipeOutside) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{22}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PipeOutside) GetPipe() uint32 {
@@ -2206,7 +2296,7 @@ type Spliced struct {
 
 func (x *Spliced) Reset() {
 	*x = Spliced{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[23]
+	mi := &file_broker_factpb_facts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2308,7 @@ func (x *Spliced) String() string {
 func (*Spliced) ProtoMessage() {}
 
 func (x *Spliced) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[23]
+	mi := &file_broker_factpb_facts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2321,7 @@ func (x *Spliced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spliced.ProtoReflect.Descriptor instead.
 func (*Spliced) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{23}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Spliced) GetPipe() uint32 {
@@ -2272,7 +2362,7 @@ type Feeding struct {
 
 func (x *Feeding) Reset() {
 	*x = Feeding{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[24]
+	mi := &file_broker_factpb_facts_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2374,7 @@ func (x *Feeding) String() string {
 func (*Feeding) ProtoMessage() {}
 
 func (x *Feeding) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[24]
+	mi := &file_broker_factpb_facts_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2387,7 @@ func (x *Feeding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feeding.ProtoReflect.Descriptor instead.
 func (*Feeding) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{24}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Feeding) GetPipe() uint32 {
@@ -2363,7 +2453,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[25]
+	mi := &file_broker_factpb_facts_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2465,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[25]
+	mi := &file_broker_factpb_facts_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2478,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{25}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Outcome) GetOp() *OpRef {
@@ -2537,7 +2627,7 @@ type Sent struct {
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[26]
+	mi := &file_broker_factpb_facts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2639,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[26]
+	mi := &file_broker_factpb_facts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2652,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{26}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Sent) GetTarget() uint32 {
@@ -2739,7 +2829,7 @@ type OutboxTrimmed struct {
 
 func (x *OutboxTrimmed) Reset() {
 	*x = OutboxTrimmed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[27]
+	mi := &file_broker_factpb_facts_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2841,7 @@ func (x *OutboxTrimmed) String() string {
 func (*OutboxTrimmed) ProtoMessage() {}
 
 func (x *OutboxTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[27]
+	mi := &file_broker_factpb_facts_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2854,7 @@ func (x *OutboxTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxTrimmed.ProtoReflect.Descriptor instead.
 func (*OutboxTrimmed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{27}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OutboxTrimmed) GetTarget() uint32 {
@@ -2794,7 +2884,7 @@ type InboxAdvanced struct {
 
 func (x *InboxAdvanced) Reset() {
 	*x = InboxAdvanced{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[28]
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2896,7 @@ func (x *InboxAdvanced) String() string {
 func (*InboxAdvanced) ProtoMessage() {}
 
 func (x *InboxAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[28]
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +2909,7 @@ func (x *InboxAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InboxAdvanced.ProtoReflect.Descriptor instead.
 func (*InboxAdvanced) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{28}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InboxAdvanced) GetSource() uint32 {
@@ -2865,7 +2955,7 @@ type KeyUsed struct {
 
 func (x *KeyUsed) Reset() {
 	*x = KeyUsed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +2967,7 @@ func (x *KeyUsed) String() string {
 func (*KeyUsed) ProtoMessage() {}
 
 func (x *KeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +2980,7 @@ func (x *KeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUsed.ProtoReflect.Descriptor instead.
 func (*KeyUsed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *KeyUsed) GetQueue() uint32 {
@@ -2974,7 +3064,7 @@ type KeysForgotten struct {
 
 func (x *KeysForgotten) Reset() {
 	*x = KeysForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	mi := &file_broker_factpb_facts_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3076,7 @@ func (x *KeysForgotten) String() string {
 func (*KeysForgotten) ProtoMessage() {}
 
 func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	mi := &file_broker_factpb_facts_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3089,7 @@ func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysForgotten.ProtoReflect.Descriptor instead.
 func (*KeysForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *KeysForgotten) GetCount() uint32 {
@@ -3015,7 +3105,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\n" +
 	"\x19broker/factpb/facts.proto\x12\x0ereplyq.fact.v1\"3\n" +
 	"\x05Batch\x12*\n" +
-	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xa9\f\n" +
+	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xe5\f\n" +
 	"\x04Fact\x12C\n" +
 	"\rqueue_created\x18\x01 \x01(\v2\x1c.replyq.fact.v1.QueueCreatedH\x00R\fqueueCreated\x12F\n" +
 	"\x0esession_opened\x18\x02 \x01(\v2\x1d.replyq.fact.v1.SessionOpenedH\x00R\rsessionOpened\x12O\n" +
@@ -3044,7 +3134,9 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x04sent\x18\x16 \x01(\v2\x14.replyq.fact.v1.SentH\x00R\x04sent\x127\n" +
 	"\tpipe_read\x18\x17 \x01(\v2\x18.replyq.fact.v1.PipeReadH\x00R\bpipeRead\x124\n" +
 	"\bkey_used\x18( \x01(\v2\x17.replyq.fact.v1.KeyUsedH\x00R\akeyUsed\x12F\n" +
-	"\x0ekeys_forgotten\x18) \x01(\v2\x1d.replyq.fact.v1.KeysForgottenH\x00R\rkeysForgottenB\x06\n" +
+	"\x0ekeys_forgotten\x18) \x01(\v2\x1d.replyq.fact.v1.KeysForgottenH\x00R\rkeysForgotten\x12:\n" +
+	"\n" +
+	"pipe_child\x18* \x01(\v2\x19.replyq.fact.v1.PipeChildH\x00R\tpipeChildB\x06\n" +
 	"\x04kind\"f\n" +
 	"\x05OpRef\x12\x18\n" +
 	"\asession\x18\x01 \x01(\rR\asession\x12\x1c\n" +
@@ -3075,7 +3167,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"*\n" +
 	"\x10SessionForgotten\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\rR\x06number\"\xc9\x02\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\"\xfa\x02\n" +
 	"\n" +
 	"PipeOpened\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
@@ -3089,7 +3181,12 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x06retain\x18\t \x01(\x03R\x06retain\x12)\n" +
 	"\x10capacity_replies\x18\n" +
 	" \x01(\rR\x0fcapacityReplies\x12%\n" +
-	"\x0ecapacity_bytes\x18\v \x01(\x04R\rcapacityBytes\"\xed\x03\n" +
+	"\x0ecapacity_bytes\x18\v \x01(\x04R\rcapacityBytes\x12/\n" +
+	"\x06parent\x18\x14 \x01(\v2\x17.replyq.fact.v1.PipeRefR\x06parent\"d\n" +
+	"\tPipeChild\x12\x12\n" +
+	"\x04pipe\x18\x01 \x01(\rR\x04pipe\x12-\n" +
+	"\x05child\x18\x02 \x01(\v2\x17.replyq.fact.v1.PipeRefR\x05child\x12\x14\n" +
+	"\x05ended\x18\x03 \x01(\bR\x05ended\"\xed\x03\n" +
 	"\bEnqueued\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\rR\x03tag\x12\x14\n" +
@@ -3262,7 +3359,7 @@ func file_broker_factpb_facts_proto_rawDescGZIP() []byte {
 	return file_broker_factpb_facts_proto_rawDescData
 }
 
-var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_broker_factpb_facts_proto_goTypes = []any{
 	(*Batch)(nil),            // 0: replyq.fact.v1.Batch
 	(*Fact)(nil),             // 1: replyq.fact.v1.Fact
@@ -3274,27 +3371,28 @@ var file_broker_factpb_facts_proto_goTypes = []any{
 	(*SessionOpened)(nil),    // 7: replyq.fact.v1.SessionOpened
 	(*SessionForgotten)(nil), // 8: replyq.fact.v1.SessionForgotten
 	(*PipeOpened)(nil),       // 9: replyq.fact.v1.PipeOpened
-	(*Enqueued)(nil),         // 10: replyq.fact.v1.Enqueued
-	(*Leased)(nil),           // 11: replyq.fact.v1.Leased
-	(*LeaseExtended)(nil),    // 12: replyq.fact.v1.LeaseExtended
-	(*Returned)(nil),         // 13: replyq.fact.v1.Returned
-	(*Gone)(nil),             // 14: replyq.fact.v1.Gone
-	(*Replied)(nil),          // 15: replyq.fact.v1.Replied
-	(*PipeEnded)(nil),        // 16: replyq.fact.v1.PipeEnded
-	(*PipeForgotten)(nil),    // 17: replyq.fact.v1.PipeForgotten
-	(*PipeRead)(nil),         // 18: replyq.fact.v1.PipeRead
-	(*RepliesTrimmed)(nil),   // 19: replyq.fact.v1.RepliesTrimmed
-	(*CarrierAdded)(nil),     // 20: replyq.fact.v1.CarrierAdded
-	(*CarrierRemoved)(nil),   // 21: replyq.fact.v1.CarrierRemoved
-	(*PipeOutside)(nil),      // 22: replyq.fact.v1.PipeOutside
-	(*Spliced)(nil),          // 23: replyq.fact.v1.Spliced
-	(*Feeding)(nil),          // 24: replyq.fact.v1.Feeding
-	(*Outcome)(nil),          // 25: replyq.fact.v1.Outcome
-	(*Sent)(nil),             // 26: replyq.fact.v1.Sent
-	(*OutboxTrimmed)(nil),    // 27: replyq.fact.v1.OutboxTrimmed
-	(*InboxAdvanced)(nil),    // 28: replyq.fact.v1.InboxAdvanced
-	(*KeyUsed)(nil),          // 29: replyq.fact.v1.KeyUsed
-	(*KeysForgotten)(nil),    // 30: replyq.fact.v1.KeysForgotten
+	(*PipeChild)(nil),        // 10: replyq.fact.v1.PipeChild
+	(*Enqueued)(nil),         // 11: replyq.fact.v1.Enqueued
+	(*Leased)(nil),           // 12: replyq.fact.v1.Leased
+	(*LeaseExtended)(nil),    // 13: replyq.fact.v1.LeaseExtended
+	(*Returned)(nil),         // 14: replyq.fact.v1.Returned
+	(*Gone)(nil),             // 15: replyq.fact.v1.Gone
+	(*Replied)(nil),          // 16: replyq.fact.v1.Replied
+	(*PipeEnded)(nil),        // 17: replyq.fact.v1.PipeEnded
+	(*PipeForgotten)(nil),    // 18: replyq.fact.v1.PipeForgotten
+	(*PipeRead)(nil),         // 19: replyq.fact.v1.PipeRead
+	(*RepliesTrimmed)(nil),   // 20: replyq.fact.v1.RepliesTrimmed
+	(*CarrierAdded)(nil),     // 21: replyq.fact.v1.CarrierAdded
+	(*CarrierRemoved)(nil),   // 22: replyq.fact.v1.CarrierRemoved
+	(*PipeOutside)(nil),      // 23: replyq.fact.v1.PipeOutside
+	(*Spliced)(nil),          // 24: replyq.fact.v1.Spliced
+	(*Feeding)(nil),          // 25: replyq.fact.v1.Feeding
+	(*Outcome)(nil),          // 26: replyq.fact.v1.Outcome
+	(*Sent)(nil),             // 27: replyq.fact.v1.Sent
+	(*OutboxTrimmed)(nil),    // 28: replyq.fact.v1.OutboxTrimmed
+	(*InboxAdvanced)(nil),    // 29: replyq.fact.v1.InboxAdvanced
+	(*KeyUsed)(nil),          // 30: replyq.fact.v1.KeyUsed
+	(*KeysForgotten)(nil),    // 31: replyq.fact.v1.KeysForgotten
 }
 var file_broker_factpb_facts_proto_depIdxs = []int32{
 	1,  // 0: replyq.fact.v1.Batch.facts:type_name -> replyq.fact.v1.Fact
@@ -3302,46 +3400,49 @@ var file_broker_factpb_facts_proto_depIdxs = []int32{
 	7,  // 2: replyq.fact.v1.Fact.session_opened:type_name -> replyq.fact.v1.SessionOpened
 	8,  // 3: replyq.fact.v1.Fact.session_forgotten:type_name -> replyq.fact.v1.SessionForgotten
 	9,  // 4: replyq.fact.v1.Fact.pipe_opened:type_name -> replyq.fact.v1.PipeOpened
-	10, // 5: replyq.fact.v1.Fact.enqueued:type_name -> replyq.fact.v1.Enqueued
-	11, // 6: replyq.fact.v1.Fact.leased:type_name -> replyq.fact.v1.Leased
-	12, // 7: replyq.fact.v1.Fact.lease_extended:type_name -> replyq.fact.v1.LeaseExtended
-	13, // 8: replyq.fact.v1.Fact.returned:type_name -> replyq.fact.v1.Returned
-	14, // 9: replyq.fact.v1.Fact.gone:type_name -> replyq.fact.v1.Gone
-	15, // 10: replyq.fact.v1.Fact.replied:type_name -> replyq.fact.v1.Replied
-	16, // 11: replyq.fact.v1.Fact.pipe_ended:type_name -> replyq.fact.v1.PipeEnded
-	17, // 12: replyq.fact.v1.Fact.pipe_forgotten:type_name -> replyq.fact.v1.PipeForgotten
-	19, // 13: replyq.fact.v1.Fact.replies_trimmed:type_name -> replyq.fact.v1.RepliesTrimmed
-	20, // 14: replyq.fact.v1.Fact.carrier_added:type_name -> replyq.fact.v1.CarrierAdded
-	21, // 15: replyq.fact.v1.Fact.carrier_removed:type_name -> replyq.fact.v1.CarrierRemoved
-	22, // 16: replyq.fact.v1.Fact.pipe_outside:type_name -> replyq.fact.v1.PipeOutside
-	23, // 17: replyq.fact.v1.Fact.spliced:type_name -> replyq.fact.v1.Spliced
-	24, // 18: replyq.fact.v1.Fact.feeding:type_name -> replyq.fact.v1.Feeding
-	25, // 19: replyq.fact.v1.Fact.outcome:type_name -> replyq.fact.v1.Outcome
-	27, // 20: replyq.fact.v1.Fact.outbox_trimmed:type_name -> replyq.fact.v1.OutboxTrimmed
-	28, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
-	26, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
-	18, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
-	29, // 24: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
-	30, // 25: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
-	3,  // 26: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
-	5,  // 27: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
-	5,  // 28: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
-	4,  // 29: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
-	4,  // 30: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 31: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
-	3,  // 32: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
-	2,  // 33: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
-	25, // 34: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
-	3,  // 35: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
-	4,  // 36: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 37: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
-	5,  // 38: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
-	10, // 39: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	11, // 5: replyq.fact.v1.Fact.enqueued:type_name -> replyq.fact.v1.Enqueued
+	12, // 6: replyq.fact.v1.Fact.leased:type_name -> replyq.fact.v1.Leased
+	13, // 7: replyq.fact.v1.Fact.lease_extended:type_name -> replyq.fact.v1.LeaseExtended
+	14, // 8: replyq.fact.v1.Fact.returned:type_name -> replyq.fact.v1.Returned
+	15, // 9: replyq.fact.v1.Fact.gone:type_name -> replyq.fact.v1.Gone
+	16, // 10: replyq.fact.v1.Fact.replied:type_name -> replyq.fact.v1.Replied
+	17, // 11: replyq.fact.v1.Fact.pipe_ended:type_name -> replyq.fact.v1.PipeEnded
+	18, // 12: replyq.fact.v1.Fact.pipe_forgotten:type_name -> replyq.fact.v1.PipeForgotten
+	20, // 13: replyq.fact.v1.Fact.replies_trimmed:type_name -> replyq.fact.v1.RepliesTrimmed
+	21, // 14: replyq.fact.v1.Fact.carrier_added:type_name -> replyq.fact.v1.CarrierAdded
+	22, // 15: replyq.fact.v1.Fact.carrier_removed:type_name -> replyq.fact.v1.CarrierRemoved
+	23, // 16: replyq.fact.v1.Fact.pipe_outside:type_name -> replyq.fact.v1.PipeOutside
+	24, // 17: replyq.fact.v1.Fact.spliced:type_name -> replyq.fact.v1.Spliced
+	25, // 18: replyq.fact.v1.Fact.feeding:type_name -> replyq.fact.v1.Feeding
+	26, // 19: replyq.fact.v1.Fact.outcome:type_name -> replyq.fact.v1.Outcome
+	28, // 20: replyq.fact.v1.Fact.outbox_trimmed:type_name -> replyq.fact.v1.OutboxTrimmed
+	29, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
+	27, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
+	19, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
+	30, // 24: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
+	31, // 25: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
+	10, // 26: replyq.fact.v1.Fact.pipe_child:type_name -> replyq.fact.v1.PipeChild
+	3,  // 27: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
+	3,  // 28: replyq.fact.v1.PipeOpened.parent:type_name -> replyq.fact.v1.PipeRef
+	3,  // 29: replyq.fact.v1.PipeChild.child:type_name -> replyq.fact.v1.PipeRef
+	5,  // 30: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
+	5,  // 31: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
+	4,  // 32: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
+	4,  // 33: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 34: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
+	3,  // 35: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
+	2,  // 36: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
+	26, // 37: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
+	3,  // 38: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
+	4,  // 39: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 40: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
+	5,  // 41: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
+	11, // 42: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_broker_factpb_facts_proto_init() }
@@ -3375,6 +3476,7 @@ func file_broker_factpb_facts_proto_init() {
 		(*Fact_PipeRead)(nil),
 		(*Fact_KeyUsed)(nil),
 		(*Fact_KeysForgotten)(nil),
+		(*Fact_PipeChild)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3382,7 +3484,7 @@ func file_broker_factpb_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_broker_factpb_facts_proto_rawDesc), len(file_broker_factpb_facts_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
