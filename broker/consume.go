@@ -2,61 +2,81 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
 const defaultLeaseTime = 30 * time.Second
 
 func (s *shard) consume(l *link, op *Op, r *Consume) {
-	if s.draining {
-		s.refuse(l, op.ID, errDraining())
+	if err := s.checkConsume(l, r, r.Queues); err != nil {
+		s.refuse(l, op.ID, err)
 		return
 	}
 	id := r.ConsumerID
 	if id == "" {
-		id = fmt.Sprintf("c-%016x", s.draw())
+		id = s.consumerID()
 	}
-	key := consumerKey{l.session.identity.Tenant, id}
-	older := s.consumers[key]
+	s.emit(l, op.ID, false, &Started{ConsumerID: id, Created: s.queuesFor(l, r)})
+	s.register(l, op, r, id, nil)
+}
+
+func (s *shard) consumerID() string { return fmt.Sprintf("c-%016x", s.draw()) }
+
+// checkConsume decides whether a consumer can be registered. all are the queues of the whole request, of which r may be a
+// part.
+func (s *shard) checkConsume(l *link, r *Consume, all []string) *Error {
+	if s.draining {
+		return errDraining()
+	}
+	older := s.consumers[consumerKey{l.session.identity.Tenant, r.ConsumerID}]
 	if older != nil && older.link.session.identity.Principal != l.session.identity.Principal {
-		s.refuse(l, op.ID, &Error{
+		return &Error{
 			Code: CodeAlreadyExists, Reason: ReasonConsumerTaken, Field: "consumer_id",
 			Text: "another principal's consumer has this id; choose another one",
-		})
-		return
+		}
 	}
-	if err := s.checkQueues(l, r); err != nil {
-		s.refuse(l, op.ID, err)
-		return
+	return s.checkQueues(l, r, all)
+}
+
+// queuesFor makes the queues that do not exist, and returns their names.
+func (s *shard) queuesFor(l *link, r *Consume) (made []string) {
+	for _, name := range r.Queues {
+		if _, created := s.queueFor(l.session.identity.Tenant, name); created {
+			made = append(made, name)
+		}
 	}
+	return made
+}
+
+// register makes a consumer, in the place of an older one with its id. e is set for a part of one over several shards.
+func (s *shard) register(l *link, op *Op, r *Consume, id string, e *edge) *consumer {
+	key := consumerKey{l.session.identity.Tenant, id}
+	older := s.consumers[key]
 	if older != nil {
 		s.takeOver(older)
 	}
 	c := &consumer{
 		link: l, op: op.ID, id: id, tenant: key.tenant, max: max(r.MaxInFlight, 1),
 		credit: op.Credit, bounded: op.Credit > 0, leaseTime: r.LeaseTime, grace: r.Grace,
-		deliveries: r.MaxDeliveries, wait: r.Wait, activeAt: s.now,
+		deliveries: r.MaxDeliveries, wait: r.Wait, activeAt: s.now, edge: e,
 	}
 	if c.leaseTime == 0 {
 		c.leaseTime = defaultLeaseTime
 	}
-	started := &Started{ConsumerID: id}
 	for _, name := range r.Queues {
-		q, created := s.queueFor(key.tenant, name)
-		if created {
-			started.Created = append(started.Created, name)
-		}
+		q := s.st.byName[queueKey{key.tenant, name}]
 		q.live.consumers++
 		c.seats = append(c.seats, &seat{consumer: c, queue: q})
 	}
 	s.consumers[key] = c
 	l.consumers[op.ID] = c
-	s.emit(l, op.ID, false, started)
 	s.comeBack(c, older, r.Held)
 	if c.wait > 0 {
 		s.timeConsumer(c, s.now.Add(c.wait))
 	}
 	s.reseat(c)
+	return c
 }
 
 // timeConsumer sets a consumer's timer; 0 clears it.
@@ -76,13 +96,13 @@ func (s *shard) timeConsumer(c *consumer, at Time) {
 	}
 }
 
-func (s *shard) checkQueues(l *link, r *Consume) *Error {
+func (s *shard) checkQueues(l *link, r *Consume, all []string) *Error {
 	if !s.noAutoCreate {
 		return nil
 	}
-	for i, name := range r.Queues {
+	for _, name := range r.Queues {
 		if s.st.byName[queueKey{l.session.identity.Tenant, name}] == nil {
-			return errQueueNotFound(fmt.Sprintf("queues[%d]", i), name, " and auto-creation is off")
+			return errQueueNotFound(fmt.Sprintf("queues[%d]", slices.Index(all, name)), name, " and auto-creation is off")
 		}
 	}
 	return nil
@@ -160,10 +180,18 @@ func (s *shard) returnHeld(c *consumer, why string) {
 // one.
 func (s *shard) takeOver(c *consumer) {
 	s.removeConsumer(c)
-	s.refuse(c.link, c.op, &Error{
+	if c.edge != nil {
+		s.note(c, noteTakenOver)
+		return
+	}
+	s.refuse(c.link, c.op, errTakenOver())
+}
+
+func errTakenOver() *Error {
+	return &Error{
 		Code: CodeAborted, Reason: ReasonConsumerTakenOver, Field: "consumer_id",
 		Text: "a newer stream of yours consumes under this id; do not come back with it",
-	})
+	}
 }
 
 func (s *shard) stopConsuming(l *link, op *Op, r *StopConsuming) {
@@ -194,6 +222,10 @@ func (s *shard) fireConsumer(slot uint32) {
 	if c.away {
 		s.giveUp(c)
 		s.returnHeld(c, "its consumer was lost and did not come back")
+		return
+	}
+	if c.edge != nil {
+		s.note(c, noteIdle)
 		return
 	}
 	due := c.activeAt.Add(c.wait)

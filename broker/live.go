@@ -149,6 +149,9 @@ type consumer struct {
 	wait       time.Duration
 	slot       uint32 // in the shard's slab of consumers with a timer; 0 if it has none
 	activeAt   Time
+	edge       *edge  // set for a part of a consumer over several shards: it holds max and credit, and takes deliveries
+	allowed    uint32 // such a part: how many deliveries are being taken
+	offered    bool   // such a part: it has told its edge that there is something to take
 }
 
 // waiting is a consumer's place in the timing wheel.
@@ -158,6 +161,9 @@ type waiting struct {
 }
 
 func (c *consumer) able() bool {
+	if c.edge != nil {
+		return !c.stopping && !c.offered
+	}
 	return !c.stopping && c.inFlight < c.max && (!c.bounded || c.credit > 0)
 }
 

@@ -61,6 +61,9 @@ func (s *shard) unline(slot uint32) {
 			m.live.holder = nil
 			s.unlink(&c.held, slot)
 			c.inFlight--
+			if c.edge != nil {
+				s.note(c, noteFreed)
+			}
 			s.reseat(c)
 		}
 	}
@@ -212,6 +215,10 @@ func (s *shard) dispatch(q *queue) {
 		seat := q.live.seats.head
 		c := seat.consumer
 		q.live.seats.remove(seat)
+		if c.edge != nil && c.allowed == 0 {
+			s.offer(c)
+			continue
+		}
 		s.deliver(q, q.live.ready.head, c)
 		if c.able() {
 			q.live.seats.pushBack(seat)
@@ -245,6 +252,9 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	c.activeAt = s.now
 	if c.bounded {
 		c.credit--
+	}
+	if c.edge != nil {
+		c.allowed--
 	}
 	if c.delivered == c.deliveries {
 		c.stopping = true

@@ -223,6 +223,15 @@ func (h *history) request() Request {
 
 func (h *history) consume() *Consume {
 	c := &Consume{Queues: []string{h.queue()}, LeaseTime: time.Duration(1+h.rand.IntN(20)) * time.Second}
+	if h.chance(30) {
+		c.Queues = h.queues
+	}
+	if h.chance(10) {
+		c.Wait = time.Duration(1+h.rand.IntN(20)) * time.Second
+	}
+	if h.chance(10) {
+		c.MaxDeliveries = uint64(1 + h.rand.IntN(3))
+	}
 	if h.chance(50) {
 		c.ConsumerID = fmt.Sprint("consumer", h.rand.IntN(3))
 		c.Grace = time.Duration(h.rand.IntN(10)) * time.Second
@@ -364,10 +373,37 @@ func (h *history) takeIn(c *historyClient) {
 	}
 }
 
+// checkEdges checks that no consumer over several shards has room while there is something to take, and that it counts
+// what its parts hold.
+func (h *history) checkEdges() {
+	h.t.Helper()
+	held := make(map[*edge]int64)
+	for _, r := range h.b.runners {
+		r.mu.Lock()
+		for _, c := range r.shard.consumers {
+			if c.edge != nil {
+				held[c.edge] += int64(c.inFlight)
+			}
+		}
+		r.mu.Unlock()
+	}
+	for e, n := range held {
+		e.mu.Lock()
+		if e.inFlight != n || e.over {
+			h.t.Errorf("edge of %d: counts %d in flight, its parts hold %d; over: %v", e.op, e.inFlight, n, e.over)
+		}
+		if e.roomLocked() > 0 && len(e.offers) > 0 {
+			h.t.Errorf("edge of %d: room for %d, and shards %v have something", e.op, e.roomLocked(), e.offers)
+		}
+		e.mu.Unlock()
+	}
+}
+
 // check compares each shard with what its journal gives.
 func (h *history) check() {
 	h.t.Helper()
 	synctest.Wait()
+	h.checkEdges()
 	for i, r := range h.b.runners {
 		r.mu.Lock()
 		replayed := newState(r.number, h.b.store)

@@ -57,10 +57,12 @@ func (r *runner) run(f func(*shard)) {
 	}
 	r.callLocked(f)
 	carry := r.afterLocked(nil)
+	notes := r.shard.takeNotes()
 	r.mu.Unlock()
 	if carry {
 		r.broker.carry(r)
 	}
+	handNotes(r, notes)
 }
 
 // callLocked calls f with the shard. A panic in there leaves a state that nobody may trust or wait for, so it ends the
@@ -95,11 +97,13 @@ func (r *runner) runKept(f func(*shard)) {
 	}
 	r.callLocked(f)
 	carry := r.afterLocked(kept)
+	notes := r.shard.takeNotes()
 	r.mu.Unlock()
 	if carry {
 		r.broker.carry(r)
 	}
 	<-kept
+	handNotes(r, notes)
 }
 
 // afterLocked hands over what the shard left, at once or when it is kept, and sets the timer. It reports whether there

@@ -41,6 +41,7 @@ type Session struct {
 	events    []Event
 	signalled bool
 	takenOver bool
+	edges     map[uint64]*edge // consumers over several shards, by operation; nil until there is one
 }
 
 type opAt struct{ op uint64 }
@@ -135,11 +136,19 @@ func (s *Session) Flush() {
 
 // Credit lets an operation have more replies, or a consumer more deliveries.
 func (s *Session) Credit(op uint64, items uint32) {
+	if e := s.edgeOf(op); e != nil {
+		e.grant(items)
+		return
+	}
 	s.at(op, func(sh *shard, l *link) { sh.credit(l, op, items) })
 }
 
 // Detach ends an operation's hold on the broker, as a cut would: a reader detaches, a consumer's deliveries return.
 func (s *Session) Detach(op uint64) {
+	if e := s.edgeOf(op); e != nil {
+		e.detach()
+		return
+	}
 	s.at(op, func(sh *shard, l *link) { sh.detach(l, op) })
 }
 

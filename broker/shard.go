@@ -19,6 +19,8 @@ type shard struct {
 	out []outgoing
 	// sends gathers what other shards shall do, until the shell carries it over; the outbox keeps it as well.
 	sends []*factpb.Sent
+	// notes are for the edges of consumers over several shards; the shell hands them over.
+	notes []edgeNote
 	// work is what follows from facts just committed: it is done before the call returns.
 	work []work
 

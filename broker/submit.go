@@ -109,12 +109,7 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 		return b.shardOf(tenant, r.Queue), true
 	case *Consume:
 		home = b.shardOf(tenant, r.Queues[0])
-		for _, q := range r.Queues[1:] {
-			if b.shardOf(tenant, q) != home {
-				return home, false
-			}
-		}
-		return home, true
+		return home, s.consumesAlone(home, r)
 	default: // ExtendLeases, StopConsuming, ListQueues: to be asked of each shard
 		return 0, false
 	}
@@ -178,10 +173,7 @@ func (s *Session) submitAcross(home uint16, op *Op) {
 	case *ListQueues:
 		s.listAcross(op, r)
 	case *Consume:
-		s.refuseAt(home, op, &Error{
-			Code: CodeUnimplemented, Reason: ReasonNotImplemented, Field: "queues",
-			Text: "these queues are in different shards; consume each with a stream of its own, or name them alike up to a dot",
-		})
+		s.consumeAcross(home, op, r)
 	}
 }
 
@@ -391,13 +383,25 @@ func (s *Session) answer(op *Op, body any) {
 func (s *Session) stopAcross(op *Op, r *StopConsuming) {
 	for _, runner := range s.broker.runners {
 		found := false
+		var e *edge
 		runner.run(func(sh *shard) {
 			l := s.linkAt(sh)
-			if c := sh.consumers[consumerKey{s.identity.Tenant, r.ConsumerID}]; c != nil && l != nil {
-				found = true
-				sh.stopConsuming(l, op, r)
+			c := sh.consumers[consumerKey{s.identity.Tenant, r.ConsumerID}]
+			if c == nil || l == nil {
+				return
 			}
+			found = true
+			if c.edge != nil && c.link.session.identity.Principal == s.identity.Principal {
+				e = c.edge
+				return
+			}
+			sh.stopConsuming(l, op, r)
 		})
+		if e != nil {
+			s.answer(op, &Stopping{InFlight: e.stop()})
+			e.pump()
+			return
+		}
 		if found {
 			return
 		}
