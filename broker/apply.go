@@ -348,7 +348,7 @@ func handlesOf(hs []*factpb.CarriedHandle) []carriedHandle {
 	}
 	out := make([]carriedHandle, len(hs))
 	for i, h := range hs {
-		out[i] = carriedHandle{h.Name, refOf(h.Pipe), h.Receive, h.Ended, h.Untracked}
+		out[i] = carriedHandle{h.Name, refOf(h.Pipe), h.Receive, h.Ended, h.Untracked, h.Number}
 	}
 	return out
 }
@@ -359,7 +359,7 @@ func handleFacts(hs []carriedHandle) []*factpb.CarriedHandle {
 	}
 	out := make([]*factpb.CarriedHandle, len(hs))
 	for i, h := range hs {
-		out[i] = &factpb.CarriedHandle{Name: h.name, Pipe: h.pipe.fact(), Receive: h.receive, Ended: h.ended, Untracked: h.untracked}
+		out[i] = &factpb.CarriedHandle{Name: h.name, Pipe: h.pipe.fact(), Receive: h.receive, Ended: h.ended, Untracked: h.untracked, Number: h.number}
 	}
 	return out
 }

@@ -8,9 +8,34 @@ import (
 func (s *shard) lose(hs []carriedHandle, ref carrierRef, fate EndReason) {
 	for i := range hs {
 		if h := &hs[i]; h.tracked() {
-			s.loseOne(h.pipe, ref, h.receive, false, fate, 0)
+			known := ref
+			if h.number != 0 {
+				known.number = h.number
+			}
+			s.loseOne(h.pipe, known, h.receive, false, fate, 0)
 		}
 	}
+}
+
+// letGo drops the carriers that were added elsewhere for a reply that is not stored after all. Its sender may have been
+// the last who could use the handles.
+func (s *shard) letGo(hs []carriedHandle, slot uint32) {
+	for i := range hs {
+		if h := &hs[i]; h.tracked() && h.number != 0 {
+			s.loseOne(h.pipe, carrierRef{true, s.st.shard, slot, h.number}, h.receive, false, EndBroken, 0)
+		}
+	}
+}
+
+// numbered gives handles whose pipes are in other shards than the reply that carries them the number under which they
+// know it; 0 if nothing was prepared.
+func numbered(hs []carriedHandle, stored uint16, number uint64) []carriedHandle {
+	for i := range hs {
+		if h := &hs[i]; h.pipe.shard != stored && h.tracked() {
+			h.number = number
+		}
+	}
+	return hs
 }
 
 // loseAll does so for all that a message carries.

@@ -34,6 +34,7 @@ type prepared struct {
 	holds     map[handles.Handle]resolved
 	source    leaseSource // of a lease in another shard
 	targets   []target    // of the messages of a Settle
+	numbers   []uint64    // under which pipes elsewhere know the reply, or the replies of a Settle
 	reply     bool        // the Settle stands for a Reply
 	used      bool        // the operation was carried out with it, not refused or known from before
 }
@@ -56,6 +57,14 @@ func (p *prepared) reserved() (slot, tag uint32) {
 		return 0, 0
 	}
 	return p.slot, p.tag
+}
+
+// number is that of a reply; 0 if none was drawn.
+func (p *prepared) number(reply int) uint64 {
+	if p == nil || p.numbers == nil {
+		return 0
+	}
+	return p.numbers[reply]
 }
 
 func (p *prepared) asReply() bool { return p != nil && p.reply }
@@ -112,6 +121,7 @@ func (s *shard) send(e *factpb.Sent) {
 // sendReply sends a reply of a Settle to its pipe's shard.
 func (s *shard) sendReply(r *Reply, source leaseSource, pre *prepared, waits *answer, index int) {
 	hs, _, _ := s.resolveCargo(&r.Cargo, pre, "", true)
+	hs = numbered(hs, r.Handle.Shard(), pre.number(index))
 	e := &factpb.Sent{
 		Target: uint32(r.Handle.Shard()), What: sentReply, Pipe: pipeRef{r.Handle.Shard(), r.Handle.Slot(), r.Handle.Nonce()}.fact(),
 		ReplyKind: uint32(r.Kind), Body: r.Body, More: r.More, ReplyId: r.ID, Attempt: source.attempt,
@@ -247,7 +257,11 @@ func (s *shard) carrierLostElsewhere(e *factpb.Sent) {
 
 func (s *shard) replyFromElsewhere(e *factpb.Sent) ReplyResult {
 	ref := refOf(e.Pipe)
+	hs := handlesOf(e.Handles)
 	p := s.st.pipe(ref)
+	if p == nil || p.state != pipeOpen {
+		s.letGo(hs, ref.slot)
+	}
 	switch {
 	case p == nil:
 		return ReplyResult{Outcome: ReplyUnknown}
@@ -258,7 +272,7 @@ func (s *shard) replyFromElsewhere(e *factpb.Sent) ReplyResult {
 	}
 	return s.commitReply(&replyPlan{
 		r:    &Reply{Kind: ReplyKind(e.ReplyKind), Body: e.Body, More: e.More, ID: e.ReplyId},
-		slot: ref.slot, attempt: e.Attempt, handles: handlesOf(e.Handles), inner: refOf(e.Other),
+		slot: ref.slot, attempt: e.Attempt, handles: hs, inner: refOf(e.Other),
 		source: MessageID{Store: s.st.store, Shard: uint16(e.SourceShard), Slot: e.SourceSlot, Tag: e.SourceTag},
 	})
 }

@@ -399,11 +399,38 @@ func (h *history) checkEdges() {
 	}
 }
 
+// checkForeign checks that every carrier which a pipe has in another shard is still there: none was left behind.
+func (h *history) checkForeign() {
+	h.t.Helper()
+	for _, r := range h.b.runners {
+		for slot := uint32(1); slot <= r.shard.st.pipes.top; slot++ {
+			p := r.shard.st.pipes.at(slot)
+			for _, c := range p.carriers {
+				if c.shard == r.number || p.state == pipeEnded {
+					continue
+				}
+				st := h.b.runners[c.shard].shard.st
+				if !c.reply && st.carrying(c.carrierRef) == nil || c.reply && !hasNumber(st.pipes.at(c.slot), c.number) {
+					h.t.Errorf("shard %d: pipe %d: its carrier %+v is gone", r.number, slot, c)
+				}
+			}
+		}
+	}
+}
+
+// hasNumber reports whether a pipe keeps a reply that others know by a number, or one that waits for room may be it.
+func hasNumber(p *pipe, number uint64) bool {
+	return len(p.live.parked) > 0 || slices.ContainsFunc(p.replies, func(r reply) bool {
+		return slices.ContainsFunc(r.handles, func(h carriedHandle) bool { return h.number == number })
+	})
+}
+
 // check compares each shard with what its journal gives.
 func (h *history) check() {
 	h.t.Helper()
 	synctest.Wait()
 	h.checkEdges()
+	h.checkForeign()
 	for i, r := range h.b.runners {
 		r.mu.Lock()
 		replayed := newState(r.number, h.b.store)

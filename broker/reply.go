@@ -25,6 +25,7 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 	}
 	until := s.now.Add(op.Timeout)
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
+		pre.use()
 		p := s.st.pipes.at(r.Handle.Slot())
 		p.live.parked = append(p.live.parked, parkedReply{l, Op{ID: op.ID, Request: r}, r, pre, until})
 		s.timePipe(r.Handle.Slot())
@@ -35,20 +36,24 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 // wait.
 func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool) bool {
 	source, leased, err := s.replySource(l, r, pre)
-	if err != nil {
-		s.refuse(l, op.ID, err)
-		return true
+	var plan replyPlan
+	if err == nil {
+		plan, err = s.planReply(r, pre, 0, source, "", false)
 	}
-	plan, err := s.planReply(r, pre, source, "", false)
-	if err != nil {
-		s.refuse(l, op.ID, err)
-		return true
-	}
-	if plan.full {
-		if !mayWait {
-			s.refuse(l, op.ID, errPipeFull())
+	if err == nil && plan.full {
+		if mayWait {
+			return false
 		}
-		return !mayWait
+		err = errPipeFull()
+	}
+	if err != nil || plan.result != nil {
+		s.unparked(r, pre)
+	} else if r.Kind == ReplyPayload {
+		pre.use()
+	}
+	if err != nil {
+		s.refuse(l, op.ID, err)
+		return true
 	}
 	result := s.commitReply(&plan)
 	if r.Ack && leased != 0 {
@@ -59,6 +64,16 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 	})
 	s.emit(l, op.ID, true, &result)
 	return true
+}
+
+// unparked lets go of what a reply holds elsewhere that has waited for room and is not stored. (For one that has not
+// waited, whoever prepared it does.)
+func (s *shard) unparked(r *Reply, pre *prepared) {
+	if pre == nil || !pre.used {
+		return
+	}
+	hs, _, _ := s.resolveCargo(&r.Cargo, pre, "", true)
+	s.letGo(numbered(hs, s.st.shard, pre.number(0)), r.Handle.Slot())
 }
 
 // leaseSource is the delivery whose lease a reply names.
@@ -91,12 +106,15 @@ func (s *shard) hasEnded(h handles.Handle) bool {
 }
 
 // planReply decides what becomes of a reply. Within a Settle, capacity does not count.
-func (s *shard) planReply(r *Reply, pre *prepared, source leaseSource, field string, settling bool) (replyPlan, *Error) {
+func (s *shard) planReply(
+	r *Reply, pre *prepared, index int, source leaseSource, field string, settling bool,
+) (replyPlan, *Error) {
 	plan := replyPlan{r: r, slot: r.Handle.Slot(), source: source.message, attempt: source.attempt}
 	var err *Error
 	if plan.handles, plan.found, err = s.resolveCargo(&r.Cargo, pre, field, settling); err != nil {
 		return plan, err
 	}
+	numbered(plan.handles, s.st.shard, pre.number(index))
 	if plan.result = s.replyInVain(r); plan.result != nil {
 		return plan, nil
 	}
@@ -246,7 +264,9 @@ func (s *shard) retryParked(ref pipeRef) {
 	n := 0
 	for n < len(p.live.parked) {
 		w := p.live.parked[n]
-		if !w.link.closed && !s.tryReply(w.link, &w.op, w.reply, w.pre, w.until > s.now) {
+		if w.link.closed {
+			s.unparked(w.reply, w.pre)
+		} else if !s.tryReply(w.link, &w.op, w.reply, w.pre, w.until > s.now) {
 			break
 		}
 		n++

@@ -82,7 +82,7 @@ func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource
 			plan.replies = append(plan.replies, replyPlan{r: reply})
 			continue
 		}
-		p, err := s.planReply(reply, pre, source, fmt.Sprintf("replies[%d].", i), true)
+		p, err := s.planReply(reply, pre, i, source, fmt.Sprintf("replies[%d].", i), true)
 		if err != nil {
 			return plan, err
 		}
@@ -117,6 +117,9 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 		} else {
 			if p.result == nil {
 				p.result = s.replyInVain(p.r)
+			}
+			if p.result != nil {
+				s.letGo(p.handles, p.slot)
 			}
 			result = s.commitReply(p)
 		}

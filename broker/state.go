@@ -65,6 +65,8 @@ type carriedHandle struct {
 	ended   bool // its pipe had ended when it arrived
 	// untracked says that another copy of the handle is the carrier.
 	untracked bool
+	// number is that under which its pipe knows the reply that carries it, where that is in another shard; else 0.
+	number uint64
 }
 
 func (h *carriedHandle) tracked() bool { return !h.ended && !h.untracked }
@@ -172,7 +174,7 @@ type carrierRef struct {
 	reply  bool // a reply; else a message
 	shard  uint16
 	slot   uint32
-	number uint64 // tag of the message, sequence of the reply
+	number uint64 // tag of the message; sequence of the reply, or in another shard a number drawn for it
 }
 
 // A feed is a pipe that goes on with another one's replies.

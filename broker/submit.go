@@ -313,36 +313,38 @@ func (s *Session) replyAcross(home uint16, op *Op, r *Reply) {
 		}
 	}
 	x.look(r.Splice)
-	for i := range r.Cargo.Handles {
-		// The reply's sequence is not known yet, so it cannot be named as the carrier: the handles count as given out.
-		x.lookOut(r.Cargo.Handles[i].Handle)
-	}
+	x.holdReply(r)
 	x.do(op)
 }
 
-// lookOut finds out about a handle's pipe and, since its copy in a reply is not tracked across shards, notes that it is
-// out of custody.
-func (x *crossing) lookOut(h handles.Handle) {
-	if !x.session.foreign(x.home, h) {
-		return
+// holdReply holds what a reply carries, as a carrier with a number of its own: its sequence is not known yet.
+func (x *crossing) holdReply(r *Reply) {
+	s := x.session
+	stored := s.homeOf(r.Handle)
+	number := uint64(0)
+	if r.Kind == ReplyPayload && s.foreignCargo(stored, &r.Cargo) {
+		s.broker.runners[stored].run(func(sh *shard) { number = sh.draw() | drawnNumber })
 	}
-	ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
-	x.session.broker.runners[ref.shard].runKept(func(sh *shard) {
-		x.pre.holds[h] = sh.look(ref)
-		if h.Kind() == handles.Send {
-			sh.putOutside(ref)
+	x.pre.numbers = append(x.pre.numbers, number)
+	for i := range r.Cargo.Handles {
+		h := r.Cargo.Handles[i].Handle
+		x.look(h)
+		if number != 0 {
+			ref := carrierRef{reply: true, shard: stored, slot: r.Handle.Slot(), number: number}
+			x.hold(stored, h, carrier{carrierRef: ref, receive: h.Kind() == handles.Receive})
 		}
-	})
+	}
 }
+
+// drawnNumber is set in numbers that were drawn for replies, and in no sequence.
+const drawnNumber = 1 << 63
 
 func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
 	x := s.cross(home)
 	x.pre.reply = asReply
 	for _, reply := range r.Replies {
 		x.look(reply.Splice)
-		for i := range reply.Cargo.Handles {
-			x.lookOut(reply.Cargo.Handles[i].Handle)
-		}
+		x.holdReply(reply)
 	}
 	for _, e := range r.Messages {
 		t := s.reserve(s.broker.shardOf(s.identity.Tenant, e.Queue))

@@ -704,7 +704,7 @@ type CarrierRef struct {
 	Reply bool `protobuf:"varint,2,opt,name=reply,proto3" json:"reply,omitempty"`
 	// Slot of the message, or of the pipe that keeps the reply.
 	Slot uint32 `protobuf:"varint,3,opt,name=slot,proto3" json:"slot,omitempty"`
-	// Tag of the message, or sequence of the reply.
+	// Tag of the message, or sequence of the reply (in another shard: the number drawn for it).
 	Number        uint64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -780,7 +780,9 @@ type CarriedHandle struct {
 	// The pipe had ended (or was unknown) when it arrived: it is not tracked.
 	Ended bool `protobuf:"varint,4,opt,name=ended,proto3" json:"ended,omitempty"`
 	// The carrier of this copy is another one: it is not tracked.
-	Untracked     bool `protobuf:"varint,5,opt,name=untracked,proto3" json:"untracked,omitempty"`
+	Untracked bool `protobuf:"varint,5,opt,name=untracked,proto3" json:"untracked,omitempty"`
+	// The number under which a pipe in another shard knows the reply that carries it; 0: its sequence, or a message's tag.
+	Number        uint64 `protobuf:"fixed64,20,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -848,6 +850,13 @@ func (x *CarriedHandle) GetUntracked() bool {
 		return x.Untracked
 	}
 	return false
+}
+
+func (x *CarriedHandle) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
 }
 
 // QueueCreated makes a queue.
@@ -3151,13 +3160,14 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x14\n" +
 	"\x05reply\x18\x02 \x01(\bR\x05reply\x12\x12\n" +
 	"\x04slot\x18\x03 \x01(\rR\x04slot\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\x04R\x06number\"\x9e\x01\n" +
+	"\x06number\x18\x04 \x01(\x04R\x06number\"\xb6\x01\n" +
 	"\rCarriedHandle\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
 	"\x04pipe\x18\x02 \x01(\v2\x17.replyq.fact.v1.PipeRefR\x04pipe\x12\x18\n" +
 	"\areceive\x18\x03 \x01(\bR\areceive\x12\x14\n" +
 	"\x05ended\x18\x04 \x01(\bR\x05ended\x12\x1c\n" +
-	"\tuntracked\x18\x05 \x01(\bR\tuntracked\"b\n" +
+	"\tuntracked\x18\x05 \x01(\bR\tuntracked\x12\x16\n" +
+	"\x06number\x18\x14 \x01(\x06R\x06number\"b\n" +
 	"\fQueueCreated\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\rR\x06tenant\x12\x12\n" +

@@ -934,6 +934,14 @@ func (m *CarriedHandle) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Number != 0 {
+		i -= 8
+		binary.LittleEndian.PutUint64(dAtA[i:], uint64(m.Number))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0xa1
+	}
 	if m.Untracked {
 		i--
 		if m.Untracked {
@@ -3253,6 +3261,9 @@ func (m *CarriedHandle) SizeVT() (n int) {
 	}
 	if m.Untracked {
 		n += 2
+	}
+	if m.Number != 0 {
+		n += 10
 	}
 	n += len(m.unknownFields)
 	return n
@@ -5682,6 +5693,16 @@ func (m *CarriedHandle) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Untracked = bool(v != 0)
+		case 20:
+			if wireType != 1 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Number", wireType)
+			}
+			m.Number = 0
+			if (iNdEx + 8) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Number = uint64(binary.LittleEndian.Uint64(dAtA[iNdEx:]))
+			iNdEx += 8
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -11910,6 +11931,16 @@ func (m *CarriedHandle) UnmarshalVTUnsafe(dAtA []byte) error {
 				}
 			}
 			m.Untracked = bool(v != 0)
+		case 20:
+			if wireType != 1 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Number", wireType)
+			}
+			m.Number = 0
+			if (iNdEx + 8) > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Number = uint64(binary.LittleEndian.Uint64(dAtA[iNdEx:]))
+			iNdEx += 8
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
