@@ -106,6 +106,7 @@ var dependencyRules = []dependencyRule{
 // it is told what time it is, and the same facts always give the same state.
 var shellFiles = map[string]bool{
 	"broker.go":  true, // opens, closes, finds the shard of a queue
+	"edge.go":    true, // what counts over all the parts of a Consume over several shards
 	"keeper.go":  true, // facts to the journal, and what waits for them
 	"runner.go":  true, // one caller at a time, timer, hand-over of events, what goes from shard to shard
 	"session.go": true, // a client's side: events that wait for it
