@@ -67,7 +67,7 @@ func FuzzNext(f *testing.F) {
 	f.Add([]byte{1<<3 | 2, 1, 'x', 0x88, 1, 0xac, 2})
 	f.Add([]byte{0xff, 0xff})
 	f.Add([]byte{2<<3 | 2, 5, 'x'})
-	f.Add([]byte{1<<3 | 3, 2<<3 | 0, 1, 1<<3 | 4, 1<<3 | 5, 1, 2, 3, 4})
+	f.Add([]byte{1<<3 | 3, 2 << 3, 1, 1<<3 | 4, 1<<3 | 5, 1, 2, 3, 4})
 	f.Add([]byte(strings.Repeat("\x0b", 40)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) == 0 {
