@@ -65,6 +65,21 @@ func (s *shard) comeBack(c, older *consumer, held []handles.Handle) {
 	}
 }
 
+// vacate ends a consumer of an identity that comes back elsewhere under its id. What it holds here returns: it is not
+// named.
+func (s *shard) vacate(id Identity, consumerID string) {
+	older := s.consumers[consumerKey{id.Tenant, consumerID}]
+	if older != nil && older.link.session.identity.Principal == id.Principal {
+		s.takeOver(older)
+		s.returnHeld(older, "its consumer came back without it")
+	}
+	if away := s.away[awayKey{id.Tenant, id.Principal, consumerID}]; away != nil {
+		s.giveUp(away)
+		s.returnHeld(away, "its consumer came back without it")
+	}
+	s.finish()
+}
+
 // keepHeld moves one delivery to a consumer that has come back. One whose holder is not known is from before a restart:
 // its lease is proof enough.
 func (s *shard) keepHeld(c, older *consumer, h handles.Handle) {

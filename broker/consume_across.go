@@ -149,18 +149,3 @@ func (s *Session) edgeOf(op uint64) *edge {
 	defer s.mu.Unlock()
 	return s.edges[op]
 }
-
-// vacate ends a consumer of an identity that comes back elsewhere under its id. What it holds here returns: it is not
-// named.
-func (s *shard) vacate(id Identity, consumerID string) {
-	older := s.consumers[consumerKey{id.Tenant, consumerID}]
-	if older != nil && older.link.session.identity.Principal == id.Principal {
-		s.takeOver(older)
-		s.returnHeld(older, "its consumer came back without it")
-	}
-	if away := s.away[awayKey{id.Tenant, id.Principal, consumerID}]; away != nil {
-		s.giveUp(away)
-		s.returnHeld(away, "its consumer came back without it")
-	}
-	s.finish()
-}
