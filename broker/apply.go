@@ -287,12 +287,14 @@ func (st *state) applyFeeding(f *factpb.Feeding) {
 func (st *state) applyOutcome(f *factpb.Outcome) {
 	o := st.sessions[f.Op.Session]
 	o.below = max(o.below, f.Op.AnsweredBelow)
-	n := 0
-	for n < len(o.entries) && o.entries[n].op < o.below {
-		n++
+	// The older half goes at once, when all of it is below the mark or there are too many: so the rest moves down in the
+	// memory that there is, and seldom.
+	if h := len(o.entries) / 2; h > 0 && (o.entries[h-1].op < o.below || h == outcomesMost) {
+		kept := copy(o.entries, o.entries[h:])
+		clear(o.entries[kept:])
+		o.entries = o.entries[:kept]
 	}
-	n = max(n, len(o.entries)-outcomesMost+1)
-	o.entries = append(o.entries[n:], outcomeOf(f))
+	o.entries = append(o.entries, outcomeOf(f))
 	// A reply that waited for room is answered after operations that came later.
 	for i := len(o.entries) - 1; i > 0 && o.entries[i].op < o.entries[i-1].op; i-- {
 		o.entries[i], o.entries[i-1] = o.entries[i-1], o.entries[i]

@@ -202,8 +202,8 @@ type outcomes struct {
 	live liveOutcomes
 }
 
-// outcomesMost is how many outcomes a session has at most, whatever its mark: as many as it can have operations
-// unanswered.
+// outcomesMost is how many outcomes a session keeps whatever its mark: as many as it can have operations unanswered. Up
+// to twice as many are there, see applyOutcome.
 const outcomesMost = 8192
 
 type outcomeKind uint8
