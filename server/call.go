@@ -14,7 +14,8 @@ import (
 func (s *service) Call(req *queuepb.CallRequest, stream grpc.ServerStreamingServer[queuepb.CallResponse]) error {
 	ctx := stream.Context()
 	c := s.caller(ctx)
-	enqueue, err := c.call(req, rpcTimeout(ctx, c.now, s.limits.pipeTimeout))
+	timeout := rpcTimeout(ctx, c.now, s.limits.pipeTimeout)
+	enqueue, err := c.call(req, timeout-2*early(timeout)) // so that the End comes before the RPC is over
 	if err != nil {
 		return err
 	}
@@ -32,12 +33,23 @@ func rpcTimeout(ctx context.Context, now time.Time, limit time.Duration) time.Du
 	return min(explicit(deadline.Sub(now)), limit)
 }
 
+// early is how long before an RPC's deadline the server ends it by itself. At the deadline gRPC would reset the stream
+// here, perhaps before the client's own timer fires; some clients then report CANCELLED instead of DEADLINE_EXCEEDED.
+func early(left time.Duration) time.Duration { return min(left/10, 20*time.Millisecond) }
+
 // stream carries out one plain RPC that streams: Call, Consume or Receive. One item of credit is out at a time, and the
 // next is given when Send has returned: nothing is leased to, or counted as passed by, a buffer.
 func (s *service) stream(ctx context.Context, c *caller, op operation, send func(*queuepb.Result) error) error {
 	bs := s.broker.Attach(c.id, broker.SessionOptions{})
 	defer bs.Close() // before its end, this is a cut
 	bs.Submit([]broker.Op{{ID: 1, Credit: op.credit, Request: op.request}})
+	var deadline <-chan time.Time
+	if at, ok := ctx.Deadline(); ok {
+		left := time.Until(at)
+		timer := time.NewTimer(left - early(left))
+		defer timer.Stop()
+		deadline = timer.C
+	}
 	var events []broker.Event
 	for {
 		events = bs.Take(events[:0])
@@ -50,6 +62,8 @@ func (s *service) stream(ctx context.Context, c *caller, op operation, send func
 		case <-bs.Ready():
 		case <-s.stopping:
 			return s.lastEvents(bs, op.kind, send)
+		case <-deadline:
+			return context.DeadlineExceeded
 		case <-ctx.Done():
 			return ctx.Err()
 		}
