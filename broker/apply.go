@@ -63,9 +63,16 @@ func (st *state) apply(f fact) {
 	case *factpb.Outcome:
 		st.applyOutcome(f)
 	case *factpb.QueueCreated:
-		q := &queue{number: f.Number, tenant: f.Tenant, name: f.Name, created: Time(f.At)}
-		st.queues = append(st.queues, q)
-		st.byName[queueKey{f.Tenant, f.Name}] = q
+		st.applyQueueCreated(f)
+	case *factpb.QueueConfigured:
+		st.applyQueueConfigured(f)
+	case *factpb.QueueDeleted:
+		q := st.queues[f.Queue]
+		q.deleted = true
+		delete(st.byName, queueKey{q.tenant, q.name})
+	case *factpb.QueueForgotten:
+		st.queues[f.Queue] = nil
+		st.freeQueues = append(st.freeQueues, freeQueue{f.Queue, Time(f.At)})
 	case *factpb.SessionOpened:
 		st.sessions = append(st.sessions, &outcomes{key: string(f.Key)})
 		st.sessionByKey[string(f.Key)] = f.Number
@@ -172,10 +179,44 @@ func (p *pipe) removeCarrier(ref carrierRef, receive bool) {
 	}
 }
 
+func (st *state) applyQueueCreated(f *factpb.QueueCreated) {
+	q := &queue{number: f.Number, tenant: f.Tenant, name: f.Name, created: Time(f.At), config: &defaultConfig}
+	if int(f.Number) < len(st.queues) {
+		st.queues[f.Number], st.freeQueues = q, st.freeQueues[1:]
+	} else {
+		st.queues = append(st.queues, q)
+	}
+	st.byName[queueKey{f.Tenant, f.Name}] = q
+}
+
+func (st *state) applyQueueConfigured(f *factpb.QueueConfigured) {
+	q := st.queues[f.Queue]
+	q.given = configOf(f)
+	effective := q.given.Effective()
+	q.config = &effective
+	st.trimDead(q)
+}
+
+// trimDead drops the oldest dead messages of a queue that has too many.
+func (st *state) trimDead(q *queue) {
+	n := max(len(q.dead)-int(q.config.MaxDead), 0)
+	for _, slot := range q.dead[:n] {
+		st.freeMessage(slot)
+	}
+	q.dead = slices.Delete(q.dead, 0, n)
+}
+
 // applyGone removes a message, or keeps it as a dead one. Either way it carries no handle any more.
 func (st *state) applyGone(f *factpb.Gone) {
 	m := st.messages.at(f.Slot)
-	if f.Action != 0 {
+	q := st.queues[m.queue]
+	if m.state == messageDead {
+		i := slices.Index(q.dead, f.Slot)
+		q.dead = slices.Delete(q.dead, i, i+1)
+		st.freeMessage(f.Slot)
+		return
+	}
+	if f.Action != 0 || m.state == messageLeased { // a lease that was taken away is remembered as well
 		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), f.Dead, Time(f.At)})
 	}
 	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(m.tag)}
@@ -188,12 +229,8 @@ func (st *state) applyGone(f *factpb.Gone) {
 		return
 	}
 	m.state, m.until, m.deadText = messageDead, Time(f.At), f.Text
-	q := st.queues[m.queue]
 	q.dead = append(q.dead, f.Slot)
-	if len(q.dead) > maxDead {
-		st.freeMessage(q.dead[0])
-		q.dead = slices.Delete(q.dead, 0, 1)
-	}
+	st.trimDead(q)
 }
 
 func (st *state) freeMessage(slot uint32) {

@@ -145,6 +145,7 @@ func (s *shard) sendMessage(tenant uint32, plan *enqueuePlan, t *target, waits *
 			ReplyToShard: uint32(plan.replyTo.ref.shard), ReplyToSlot: plan.replyTo.ref.slot,
 			ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended,
 		},
+		OwnExpiry: plan.e.Expiry > 0,
 	}
 	s.send(e)
 	s.await(e, waits, false, index)
@@ -212,6 +213,9 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		q, created := s.queueFor(e.Tenant, e.Queue)
 		m := e.Message
 		m.Queue, m.Nonce, m.Order, m.At = q.number, s.nonce(), s.st.order+1, int64(s.now)
+		if d := q.config.DefaultExpiry; d > 0 && !e.OwnExpiry {
+			m.Deadline = int64(earlier(Time(m.Deadline), s.now.Add(d)))
+		}
 		s.stored(q, m)
 		result.receipt = Receipt{
 			Message: s.st.messageID(m.Slot, m.Tag), QueueCreated: created, Consumers: uint32(q.live.consumers),

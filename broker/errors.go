@@ -37,6 +37,8 @@ const (
 	ReasonSpliceTooDeep     Reason = "SPLICE_TOO_DEEP"
 	ReasonQueueNotFound     Reason = "QUEUE_NOT_FOUND"
 	ReasonQueueExists       Reason = "QUEUE_EXISTS"
+	ReasonQueueNotEmpty     Reason = "QUEUE_NOT_EMPTY"
+	ReasonQueueFull         Reason = "QUEUE_FULL"
 	ReasonNoConsumer        Reason = "NO_CONSUMER"
 	ReasonMessageDeadline   Reason = "MESSAGE_DEADLINE_PASSED"
 	ReasonDelayInvalid      Reason = "DELAY_INVALID"

@@ -13,7 +13,7 @@ type Event struct {
 	// Done says that nothing more comes for it.
 	Done bool
 	// Body is one of *Receipt, *Started, *Delivery, *WaiterGone, *LeaseLost, *Attached, *ReplyItem, *End, *ReplyResult,
-	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Error; nil if the operation
+	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Removed, *Error; nil if the operation
 	// just ends (a stopped Consume). Bodies are read-only and may be shared.
 	Body any
 }
@@ -250,9 +250,10 @@ type CarrierDescription struct {
 	Failures  uint32
 	Until     Time
 	Consumers uint32
+	Paused    bool // its queue is
 }
 
-// QueueList answers [ListQueues] and [CreateQueue].
+// QueueList answers [ListQueues], [CreateQueue] and [UpdateQueue].
 type QueueList struct {
 	Queues []QueueInfo
 	More   bool
@@ -262,6 +263,7 @@ type QueueList struct {
 type QueueInfo struct {
 	Name      string
 	CreatedAt Time
+	Config    QueueConfig // with its defaults
 	Ready     uint64
 	InFlight  uint64
 	Delayed   uint64
@@ -275,3 +277,6 @@ type QueueInfo struct {
 	Acked     uint64
 	Failed    uint64
 }
+
+// Removed answers [PurgeQueue] and [DeleteQueue].
+type Removed struct{ Messages uint64 }

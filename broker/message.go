@@ -54,9 +54,11 @@ func (s *shard) unline(slot uint32) {
 		s.unlink(&q.live.ready, slot)
 		q.live.readyN--
 	case messageDelayed:
+		s.unlink(&q.live.delayed, slot)
 		q.live.delayedN--
 	case messageLeased:
 		q.live.leasedN--
+		q.live.leasedBytes -= uint64(len(m.body))
 		if c := m.live.holder; c != nil {
 			m.live.holder = nil
 			s.unlink(&c.held, slot)
@@ -72,7 +74,7 @@ func (s *shard) unline(slot uint32) {
 // returning says how a leased message goes back.
 type returning struct {
 	failed bool
-	delay  time.Duration
+	delay  time.Duration // as in Settle
 	action SettleAction
 	text   string
 }
@@ -86,7 +88,7 @@ func (s *shard) giveBack(slot uint32, r returning) (dead bool) {
 		failures++
 		q.live.failed++
 	}
-	if failures >= defaultMaxFailures && r.failed {
+	if failures >= q.config.MaxFailures && r.failed {
 		s.gone(slot, goneBy{fate: EndDeadLettered, action: r.action, dead: true, text: r.text})
 		return true
 	}
@@ -94,9 +96,13 @@ func (s *shard) giveBack(slot uint32, r returning) (dead bool) {
 		s.gone(slot, goneBy{fate: reason, action: r.action})
 		return false
 	}
+	delay := r.delay
+	if delay == 0 && r.failed {
+		delay = s.backoff(q.config, failures)
+	}
 	notBefore := Time(0)
-	if r.delay > 0 {
-		notBefore = s.now.Add(r.delay)
+	if delay > 0 {
+		notBefore = s.now.Add(delay)
 	}
 	s.unline(slot)
 	s.commit(&factpb.Returned{
@@ -125,6 +131,7 @@ func (s *shard) lineUp(slot uint32) {
 	m := s.st.messages.at(slot)
 	q := s.st.queues[m.queue]
 	if m.state == messageDelayed {
+		s.pushBack(&q.live.delayed, slot)
 		q.live.delayedN++
 	} else {
 		s.putBack(q, slot)
@@ -188,12 +195,11 @@ func (s *shard) fireMessage(slot uint32) {
 	case waits && m.deadline != 0 && m.deadline <= s.now:
 		s.gone(slot, goneBy{fate: EndExpired})
 	case m.state == messageDelayed && m.until <= s.now:
-		q := s.st.queues[m.queue]
 		order := m.order
 		if m.attempt == 0 {
 			order = s.st.order + 1 // delayed from the start: it comes in now, behind those that wait
 		}
-		q.live.delayedN--
+		s.unline(slot)
 		s.commit(&factpb.Returned{Slot: slot, Failures: m.failures, Order: order})
 		s.lineUp(slot)
 	default:
@@ -211,7 +217,7 @@ func (s *shard) loseLease(slot uint32, text string) {
 
 // dispatch hands ready messages to consumers with room, in turn.
 func (s *shard) dispatch(q *queue) {
-	for q.live.ready.head != 0 && q.live.seats.head != nil {
+	for q.live.ready.head != 0 && q.live.seats.head != nil && !q.config.Paused {
 		seat := q.live.seats.head
 		c := seat.consumer
 		q.live.seats.remove(seat)
@@ -234,11 +240,12 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	s.unlink(&q.live.ready, slot)
 	q.live.readyN--
 	q.live.leasedN++
+	q.live.leasedBytes += uint64(len(m.body))
 	q.live.delivered++
 	if m.requireConsumer {
 		delete(q.live.required, slot)
 	}
-	until := s.now.Add(c.leaseTime)
+	until := s.now.Add(c.leaseAt(q))
 	f := &s.scratch.leased
 	*f = factpb.Leased{
 		Slot: slot, Attempt: m.attempt + 1, Until: int64(until), Principal: c.link.session.identity.Principal, At: int64(s.now),
@@ -304,9 +311,10 @@ func (s *shard) extendLease(l *link, h handles.Handle, r *ExtendLeases) Extended
 	m := s.st.messages.at(slot)
 	leaseTime := r.LeaseTime
 	if leaseTime == 0 {
-		leaseTime = defaultLeaseTime
+		q := s.st.queues[m.queue]
+		leaseTime = q.config.LeaseTime
 		if m.live.holder != nil {
-			leaseTime = m.live.holder.leaseTime
+			leaseTime = m.live.holder.leaseAt(q)
 		}
 	}
 	until := s.now.Add(leaseTime)

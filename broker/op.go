@@ -18,7 +18,8 @@ type Op struct {
 	// Timeout bounds how long a Reply waits for room in its pipe; 0 means not at all.
 	Timeout time.Duration
 	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
-	// *Cancel, *Describe, *CreateQueue, *ListQueues. The broker keeps it; the caller must not change it afterwards.
+	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListQueues. The broker keeps it; the
+	// caller must not change it afterwards.
 	Request Request
 }
 
@@ -130,7 +131,7 @@ const (
 type Settle struct {
 	Lease  handles.Handle
 	Action SettleAction
-	// Delay holds a retried message back.
+	// Delay holds a retried message back; 0 means the queue's backoff, NoDelay not at all.
 	Delay time.Duration
 	// Reason is kept in the message's history.
 	Reason string
@@ -140,6 +141,9 @@ type Settle struct {
 	// KeepHandles says that the consumer keeps copies of the delivery's handles.
 	KeepHandles bool
 }
+
+// NoDelay returns a retried message at once, whatever its queue's backoff.
+const NoDelay time.Duration = -1
 
 // SettleAction says how a delivery ends.
 type SettleAction uint8
@@ -183,8 +187,31 @@ type Cancel struct {
 // Describe asks about a pipe or a delivery. Answered by [Description].
 type Describe struct{ Handle handles.Handle }
 
-// CreateQueue makes a queue with the default configuration. Answered by [QueueList] with that queue.
-type CreateQueue struct{ Queue string }
+// CreateQueue makes a queue. Answered by [QueueList] with that queue.
+type CreateQueue struct {
+	Queue  string
+	Config QueueConfig
+}
+
+// UpdateQueue changes some fields of a queue's configuration. Answered by [QueueList] with that queue.
+type UpdateQueue struct {
+	Queue  string
+	Config QueueConfig
+	Fields ConfigFields
+}
+
+// DeleteQueue removes a queue; with Force even one that has messages or consumers. Answered by [Removed].
+type DeleteQueue struct {
+	Queue string
+	Force bool
+}
+
+// PurgeQueue removes the messages of a queue that are in a state; 0 means those that wait, ready or delayed. Answered by
+// [Removed].
+type PurgeQueue struct {
+	Queue string
+	State MessageState
+}
 
 // ListQueues lists queues by name. Answered by [QueueList].
 type ListQueues struct {
@@ -206,4 +233,7 @@ func (*Receive) request()       {}
 func (*Cancel) request()        {}
 func (*Describe) request()      {}
 func (*CreateQueue) request()   {}
+func (*UpdateQueue) request()   {}
+func (*DeleteQueue) request()   {}
+func (*PurgeQueue) request()    {}
 func (*ListQueues) request()    {}

@@ -211,12 +211,14 @@ func (h *history) request() Request {
 		if hd, ok := pick(h, h.leases); ok {
 			return &ExtendLeases{Leases: []handles.Handle{hd}}
 		}
-	case n < 97:
+	case n < 95:
 		if hd, ok := pick(h, append(h.receive[:len(h.receive):len(h.receive)], h.send...)); ok {
 			return &Describe{Handle: hd}
 		}
-	default:
+	case n < 98:
 		return &ListQueues{}
+	default:
+		return h.administer()
 	}
 	return nil
 }
@@ -242,6 +244,31 @@ func (h *history) consume() *Consume {
 		}
 	}
 	return c
+}
+
+// administer makes a random request of an administrator.
+func (h *history) administer() Request {
+	q := h.queue()
+	switch h.rand.IntN(6) {
+	case 0:
+		return &CreateQueue{Queue: q, Config: h.config()}
+	case 1, 2:
+		return &UpdateQueue{Queue: q, Config: h.config(), Fields: ConfigFields(h.rand.Uint32()) & ConfigAll}
+	case 3:
+		return &DeleteQueue{Queue: q, Force: h.chance(70)}
+	default:
+		states := []MessageState{0, MessageReady, MessageDelayed, MessageDead}
+		return &PurgeQueue{Queue: q, State: states[h.rand.IntN(len(states))]}
+	}
+}
+
+func (h *history) config() QueueConfig {
+	return QueueConfig{
+		MaxLength: uint64(h.rand.IntN(6)), MaxBytes: uint64(h.rand.IntN(50)), DropOldest: h.chance(50),
+		DefaultExpiry: time.Duration(h.rand.IntN(60)) * time.Second, LeaseTime: time.Duration(h.rand.IntN(20)) * time.Second,
+		MaxFailures: uint32(h.rand.IntN(4)), Backoff: time.Duration(h.rand.IntN(5)) * time.Second,
+		GroupConcurrency: uint32(h.rand.IntN(3)), Paused: h.chance(20), MaxDead: uint32(h.rand.IntN(4)),
+	}
 }
 
 func (h *history) pipeOptions() PipeOptions {
@@ -449,11 +476,15 @@ func (h *history) check() {
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
-			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{},
+			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
 		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
 		}
-		checkConsistent(h.t, r.shard)
+		checkConsistent(h.t, r.shard, false)
+		restored := newShard(r.number, h.b.store, r.shard.now, h.rand.Uint64)
+		restored.st = replayed
+		restored.restore()
+		checkConsistent(h.t, restored, true)
 		r.mu.Unlock()
 	}
 }
@@ -461,6 +492,7 @@ func (h *history) check() {
 // durableState is a state without the order in which slots became free.
 type durableState struct {
 	queues   []queue
+	free     []freeQueue
 	messages []message
 	pipes    []pipe
 	sessions []*outcomes
@@ -480,8 +512,11 @@ type sentEntry struct {
 
 func durable(st *state) durableState {
 	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], keys: st.keys.entries[st.keys.start:], related: st.relatives, order: st.order}
-	for _, q := range st.queues[1:] {
-		d.queues = append(d.queues, *q)
+	d.free = st.freeQueues
+	for _, q := range st.queues {
+		if q != nil {
+			d.queues = append(d.queues, *q)
+		}
 	}
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
 		if m := *st.messages.at(slot); m.state > messageReserved {
@@ -502,24 +537,36 @@ func durable(st *state) durableState {
 }
 
 // checkConsistent checks what must hold between the parts of a shard.
-func checkConsistent(t *testing.T, s *shard) {
+func checkConsistent(t *testing.T, s *shard, restored bool) {
 	t.Helper()
 	checkKeys(t, s)
 	checkConsumers(t, s)
 	st := s.st
-	counts := make(map[uint32][3]uint64)
+	type count struct{ ready, leased, delayed, bytes, leasedBytes, waiters uint64 }
+	counts := make(map[uint32]count)
 	required := make(map[uint32]int)
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
 		m := st.messages.at(slot)
 		c := counts[m.queue]
+		if m.state > messageReserved && st.queues[m.queue] == nil {
+			t.Errorf("message %d is in a queue that is gone", slot)
+			continue
+		}
 		if m.requireConsumer && m.attempt == 0 && (m.state == messageReady || m.state == messageDelayed) {
 			required[m.queue]++
 		}
 		switch m.state {
 		case messageReady:
-			c[0]++
+			c.ready++
 		case messageLeased:
-			c[1]++
+			c.leased++
+			c.leasedBytes += uint64(len(m.body))
+			if restored { // its consumer has a while to come back
+				if m.live.timer.at < s.now.Add(orphanWait) {
+					t.Errorf("leased message %d of before: timer at %d, now is %d", slot, m.live.timer.at, s.now)
+				}
+				break
+			}
 			if m.live.holder == nil {
 				t.Errorf("leased message %d: nobody holds it", slot)
 			}
@@ -527,9 +574,13 @@ func checkConsistent(t *testing.T, s *shard) {
 				t.Errorf("leased message %d: timer at %d, lease until %d", slot, m.live.timer.at, m.until)
 			}
 		case messageDelayed:
-			c[2]++
+			c.delayed++
 		default:
 			continue
+		}
+		c.bytes += uint64(len(m.body))
+		if m.live.waited {
+			c.waiters++
 		}
 		counts[m.queue] = c
 		ref := carrierRef{shard: st.shard, slot: slot, number: uint64(m.tag)}
@@ -542,13 +593,22 @@ func checkConsistent(t *testing.T, s *shard) {
 			checkCarried(t, st, m.replyTo, ref)
 		}
 	}
-	for _, q := range st.queues[1:] {
-		if got, want := [3]uint64{q.live.readyN, q.live.leasedN, q.live.delayedN}, counts[q.number]; got != want {
-			t.Errorf("queue %q: counts ready, leased, delayed %v, want %v", q.name, got, want)
+	for _, q := range st.queues {
+		if q == nil {
+			continue
 		}
 		if len(q.live.required) != required[q.number] || q.deserted() && required[q.number] > 0 {
 			t.Errorf("queue %q: %d require a consumer, want %d; deserted: %v", q.name, len(q.live.required), required[q.number], q.deserted())
 		}
+		live := &q.live
+		got := count{live.readyN, live.leasedN, live.delayedN, live.bytes, live.leasedBytes, live.waiters}
+		if want := counts[q.number]; got != want {
+			t.Errorf("queue %q: counts %+v, want %+v", q.name, got, want)
+		}
+		if q.deleted && len(s.chores) == 0 {
+			t.Errorf("queue %q was deleted and is still there", q.name)
+		}
+		checkDelayed(t, st, q)
 		n, order := uint64(0), uint64(0)
 		for slot := q.live.ready.head; slot != 0; slot = st.messages.at(slot).live.next {
 			n++
@@ -561,7 +621,7 @@ func checkConsistent(t *testing.T, s *shard) {
 		if n != q.live.readyN {
 			t.Errorf("queue %q: %d in the ready list, want %d", q.name, n, q.live.readyN)
 		}
-		if n > 0 && q.live.seats.head != nil {
+		if n > 0 && q.live.seats.head != nil && !q.config.Paused {
 			t.Errorf("queue %q: %d ready although a consumer has room", q.name, n)
 		}
 	}
@@ -632,8 +692,8 @@ func checkConsumers(t *testing.T, s *shard) {
 			t.Errorf("consumer %q holds %d, counts %d", c.id, n, c.inFlight)
 		}
 	}
-	for _, q := range s.st.queues[1:] {
-		if q.live.away != away[q.number] {
+	for _, q := range s.st.queues {
+		if q != nil && q.live.away != away[q.number] {
 			t.Errorf("queue %q: counts %d away, want %d", q.name, q.live.away, away[q.number])
 		}
 	}
@@ -661,6 +721,21 @@ func checkRelatives(t *testing.T, s *shard, slot uint32) {
 		} else if _, ok := of.children[ref]; !ok {
 			t.Errorf("pipe %d: its parent %+v does not know it", slot, r.parent)
 		}
+	}
+}
+
+// checkDelayed checks that a queue's list of delayed messages has them all.
+func checkDelayed(t *testing.T, st *state, q *queue) {
+	t.Helper()
+	n := uint64(0)
+	for slot := q.live.delayed.head; slot != 0; slot = st.messages.at(slot).live.next {
+		n++
+		if m := st.messages.at(slot); m.state != messageDelayed || m.queue != q.number {
+			t.Errorf("queue %q: message %d of state %d among the delayed ones", q.name, slot, m.state)
+		}
+	}
+	if n != q.live.delayedN {
+		t.Errorf("queue %q: %d in the list of delayed ones, want %d", q.name, n, q.live.delayedN)
 	}
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,7 +33,7 @@ func (st *state) replay(batch []byte) error {
 func (s *shard) restore() {
 	st := s.st
 	st.messages.free, st.pipes.free = nil, nil
-	var ready []uint32
+	var ready, delayed []uint32
 	for slot := st.messages.top; slot > 0; slot-- {
 		m := st.messages.at(slot)
 		if m.state <= messageReserved {
@@ -53,19 +54,24 @@ func (s *shard) restore() {
 			ready = append(ready, slot)
 			q.live.readyN++
 		case messageDelayed:
+			delayed = append(delayed, slot)
 			q.live.delayedN++
 		case messageLeased:
 			q.live.leasedN++
+			q.live.leasedBytes += uint64(len(m.body))
 			s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
 			continue
 		}
 		s.timeMessage(slot)
 	}
-	slices.SortFunc(ready, func(a, b uint32) int {
-		return int(int64(st.messages.at(a).order) - int64(st.messages.at(b).order))
-	})
+	byOrder := func(a, b uint32) int { return cmp.Compare(st.messages.at(a).order, st.messages.at(b).order) }
+	slices.SortFunc(ready, byOrder)
 	for _, slot := range ready {
 		s.pushBack(&st.queues[st.messages.at(slot).queue].live.ready, slot)
+	}
+	slices.SortFunc(delayed, byOrder)
+	for _, slot := range delayed {
+		s.pushBack(&st.queues[st.messages.at(slot).queue].live.delayed, slot)
 	}
 	s.restoreRequired()
 	s.restorePipes()
@@ -77,6 +83,11 @@ func (s *shard) restore() {
 	}
 	for _, o := range inOrder(st.outbox) {
 		s.sends = append(s.sends, o.entries...)
+	}
+	for _, q := range st.queues {
+		if q != nil && q.deleted {
+			s.clearDeleted(q, func() {})
+		}
 	}
 }
 

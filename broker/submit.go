@@ -107,6 +107,12 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 		return home, !s.foreign(home, r.Options.Parent)
 	case *CreateQueue:
 		return b.shardOf(tenant, r.Queue), true
+	case *UpdateQueue:
+		return b.shardOf(tenant, r.Queue), true
+	case *DeleteQueue:
+		return b.shardOf(tenant, r.Queue), true
+	case *PurgeQueue:
+		return b.shardOf(tenant, r.Queue), true
 	case *Consume:
 		home = b.shardOf(tenant, r.Queues[0])
 		return home, s.consumesAlone(home, r)

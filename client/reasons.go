@@ -65,6 +65,8 @@ const (
 	ReasonQueueNameInvalid      Reason = "QUEUE_NAME_INVALID"
 	ReasonQueueNotFound         Reason = "QUEUE_NOT_FOUND"
 	ReasonQueueExists           Reason = "QUEUE_EXISTS"
+	ReasonQueueNotEmpty         Reason = "QUEUE_NOT_EMPTY"
+	ReasonQueueConfigInvalid    Reason = "QUEUE_CONFIG_INVALID"
 	ReasonQueueFull             Reason = "QUEUE_FULL"
 	ReasonTenantQuota           Reason = "TENANT_QUOTA"
 	ReasonPipeQuota             Reason = "PIPE_QUOTA"

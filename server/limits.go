@@ -40,6 +40,9 @@ const (
 	maxPage       = 1_000
 	defaultPage   = 100
 
+	maxFailuresLimit = 1_000  // of a queue's configuration
+	maxDeadLimit     = 10_000 // likewise
+
 	minSessionID = 16
 	maxSessionID = 64
 

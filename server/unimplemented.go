@@ -30,38 +30,10 @@ func enqueueImplemented(req enqueueRequest) *broker.Error {
 	return nil
 }
 
-func createQueueImplemented(req *queuepb.CreateQueueRequest) *broker.Error {
-	if req.Config != nil && req.Config.SizeVT() > 0 {
-		return notImplemented("config")
-	}
-	return nil
-}
-
 // unimplementedAdmin are the RPCs of the AdminService that are still to come. Unlike the generated stand-ins they
 // answer with a reason.
 type unimplementedAdmin struct {
 	queuepb.UnsafeAdminServiceServer
-}
-
-// UpdateQueue implements the RPC.
-func (unimplementedAdmin) UpdateQueue(
-	context.Context, *queuepb.UpdateQueueRequest,
-) (*queuepb.UpdateQueueResponse, error) {
-	return nil, notImplemented("")
-}
-
-// DeleteQueue implements the RPC.
-func (unimplementedAdmin) DeleteQueue(
-	context.Context, *queuepb.DeleteQueueRequest,
-) (*queuepb.DeleteQueueResponse, error) {
-	return nil, notImplemented("")
-}
-
-// PurgeQueue implements the RPC.
-func (unimplementedAdmin) PurgeQueue(
-	context.Context, *queuepb.PurgeQueueRequest,
-) (*queuepb.PurgeQueueResponse, error) {
-	return nil, notImplemented("")
 }
 
 // ListMessages implements the RPC.

@@ -5217,9 +5217,10 @@ func (x *Queue) GetCreatedAt() *timestamppb.Timestamp {
 // QueueConfig says how a queue behaves. Set by administrators; unset fields have the default.
 type QueueConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many messages may wait, dead ones aside. Default 0: only the server's memory limits it.
+	// How many messages may wait, dead ones and those in flight aside. Default 0: only the server's memory limits it. What
+	// a Settle carries, and what comes back from a consumer, is taken in all the same.
 	MaxLength uint64 `protobuf:"varint,1,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
-	// How many bytes of messages may wait. Default 0: only the server's memory limits it.
+	// How many bytes of messages may wait, likewise; one message always may. Default 0: only the server's memory limits it.
 	MaxBytes uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// What a full queue does. Default REFUSE.
 	Overflow Overflow `protobuf:"varint,3,opt,name=overflow,proto3,enum=replyq.v1.Overflow" json:"overflow,omitempty"`
@@ -5229,15 +5230,16 @@ type QueueConfig struct {
 	LeaseTime *durationpb.Duration `protobuf:"bytes,5,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
 	// How many attempts may fail before a message becomes a dead message. Default 20; at most 1,000.
 	MaxFailures uint32 `protobuf:"varint,6,opt,name=max_failures,json=maxFailures,proto3" json:"max_failures,omitempty"`
-	// How long a failed message is held back: the first time so long, then twice as long each time. Default 0: at once.
+	// How long a failed message is held back: the first time so long, then twice as long each time, and up to a tenth
+	// longer, at random. Default 0: at once. At most 365 days.
 	Backoff *durationpb.Duration `protobuf:"bytes,7,opt,name=backoff,proto3" json:"backoff,omitempty"`
-	// The most that backoff grows to. Default 10 minutes.
+	// The most that backoff grows to. Default 10 minutes, or backoff if that is longer. At most 365 days.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,8,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
 	// How many deliveries of one group may be in flight. 1 = strict order. Default 0: no limit.
 	GroupConcurrency uint32 `protobuf:"varint,9,opt,name=group_concurrency,json=groupConcurrency,proto3" json:"group_concurrency,omitempty"`
 	// Nothing is delivered while set; enqueueing goes on.
 	Paused bool `protobuf:"varint,10,opt,name=paused,proto3" json:"paused,omitempty"`
-	// How many dead messages are kept; the oldest makes room. Default 1,000.
+	// How many dead messages are kept; the oldest makes room. Default 1,000; at most 10,000.
 	MaxDead       uint32 `protobuf:"varint,11,opt,name=max_dead,json=maxDead,proto3" json:"max_dead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -52,6 +52,12 @@ type cli struct {
 	Cancel   cancelCmd   `cmd:"" help:"End a pipe for all who wait on it, by its receive handle." example:"queuectl cancel qh1r_… 'no longer needed'"`
 	Describe describeCmd `cmd:"" help:"Tell what a pipe waits for, by either of its handles, or the state of a delivery, by its lease." example:"queuectl describe qh1r_…"`
 	Queues   queuesCmd   `cmd:"" help:"List queues and what is in them." example:"queuectl queues reports."`
+	Create   createCmd   `cmd:"" help:"Create a queue with a configuration; queues are also made by first use." example:"queuectl create reports --max-length 10000 --overflow drop-oldest"`
+	Update   updateCmd   `cmd:"" help:"Change a queue's configuration: what is given, and nothing else." example:"queuectl update reports --backoff 1s --reset max_length"`
+	Pause    pauseCmd    `cmd:"" help:"Stop the deliveries of a queue; enqueueing goes on." example:"queuectl pause reports"`
+	Resume   resumeCmd   `cmd:"" help:"Let a paused queue deliver again." example:"queuectl resume reports"`
+	Purge    purgeCmd    `cmd:"" help:"Remove the messages that wait in a queue; who awaits their answers gets PURGED." example:"queuectl purge reports --state dead"`
+	Delete   deleteCmd   `cmd:"" help:"Delete a queue, if it is empty or --force is given; who awaits an answer gets QUEUE_DELETED." example:"queuectl delete reports --force"`
 	Info     infoCmd     `cmd:"" help:"Show the server's version, durability and limits, and who you are to it." example:"queuectl info --server 10.0.0.5:7420"`
 	Version  versionCmd  `cmd:"" help:"Print the version of queuectl." example:"queuectl version"`
 }

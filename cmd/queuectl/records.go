@@ -32,7 +32,10 @@ var recordHelp = map[string]string{
 	"description": "state, summary, deadline, end {reason, last_sequence, error}, first_sequence, next_sequence, readers, " +
 		"outside, carriers [{message_id, queue, state, position, attempts, failures, until, consumers}]",
 	"queue": "name, ready, in_flight, delayed, dead, bytes, consumers, waiters, oldest_age_seconds, enqueued_total, " +
-		"delivered_total, acked_total, failed_total (always all), created_at",
+		"delivered_total, acked_total, failed_total, created_at, config {max_length, max_bytes, overflow, " +
+		"default_expiry_seconds, lease_time_seconds, max_failures, backoff_seconds, max_backoff_seconds, group_concurrency, " +
+		"paused, max_dead} (always all)",
+	"removed": "messages (how many, always)",
 	"info": "version, protocol_version, boot_epoch, durability, durability_description, tenant, principal, now, " +
 		"limits {payload_bytes, frame_bytes, batch_items, window_operations, handles, pipe_timeout_seconds, delay_seconds, " +
 		"min_lease_time_seconds, max_lease_time_seconds}",

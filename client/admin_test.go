@@ -1,0 +1,107 @@
+package client_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/internal/testbed"
+)
+
+func TestQueueAdministration(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	q, err := c.CreateQueue(ctx, "jobs", &queuepb.QueueConfig{MaxLength: 1000, Backoff: durationpb.New(time.Second)})
+	if err != nil || q.GetConfig().GetMaxLength() != 1000 {
+		t.Fatalf("CreateQueue() = %v, %v", q, err)
+	}
+	if _, err := c.CreateQueue(ctx, "jobs", nil); !errors.Is(err, client.ReasonQueueExists) {
+		t.Errorf("CreateQueue() again = %v, want QUEUE_EXISTS", err)
+	}
+	if q, err = c.UpdateQueue(ctx, "jobs", &queuepb.QueueConfig{MaxLength: 5}, "max_length", "backoff"); err != nil ||
+		q.GetConfig().GetMaxLength() != 5 || q.GetConfig().GetBackoff() != nil {
+		t.Errorf("UpdateQueue() = %v, %v", q, err)
+	}
+	if _, err := c.UpdateQueue(ctx, "jobs", &queuepb.QueueConfig{MaxFailures: 5000}); !errors.Is(err, client.ReasonQueueConfigInvalid) {
+		t.Errorf("UpdateQueue() out of range = %v, want QUEUE_CONFIG_INVALID", err)
+	}
+	if err := c.PauseQueue(ctx, "jobs"); err != nil {
+		t.Fatal(err)
+	}
+	if q, err = c.Queue(ctx, "jobs"); err != nil || !q.GetConfig().GetPaused() {
+		t.Errorf("Queue() = %v, %v, want it paused", q, err)
+	}
+	call := c.Call(ctx, "jobs", text("x"))
+	if _, err := call.Receipt(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.PurgeQueue(ctx, "jobs", queuepb.MessageState_MESSAGE_STATE_UNSPECIFIED); err != nil || n != 1 {
+		t.Errorf("PurgeQueue() = %d, %v, want 1", n, err)
+	}
+	if _, err := call.One(); !errors.Is(err, client.ErrPurged) {
+		t.Errorf("the purged call = %v, want PURGED", err)
+	}
+	if err := c.ResumeQueue(ctx, "jobs"); err != nil {
+		t.Fatal(err)
+	}
+	call = c.Call(ctx, "jobs", text("x"))
+	if _, err := call.Receipt(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DeleteQueue(ctx, "jobs", false); !errors.Is(err, client.ReasonQueueNotEmpty) {
+		t.Errorf("DeleteQueue() = %v, want QUEUE_NOT_EMPTY", err)
+	}
+	if n, err := c.DeleteQueue(ctx, "jobs", true); err != nil || n != 1 {
+		t.Errorf("DeleteQueue() by force = %d, %v, want 1", n, err)
+	}
+	if _, err := call.One(); !errors.Is(err, client.ErrQueueDeleted) {
+		t.Errorf("the deleted call = %v, want QUEUE_DELETED", err)
+	}
+	if _, err := c.Queue(ctx, "jobs"); !errors.Is(err, client.ReasonQueueNotFound) {
+		t.Errorf("Queue() = %v, want QUEUE_NOT_FOUND", err)
+	}
+}
+
+// TestEnqueueWaitsForRoom: a full queue is waited for.
+func TestEnqueueWaitsForRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *testbed.Bed, c *client.Client) {
+		ctx := t.Context()
+		if _, err := c.CreateQueue(ctx, "jobs", &queuepb.QueueConfig{MaxLength: 1}); err != nil {
+			t.Fatal(err)
+		}
+		enqueue(ctx, t, c, "jobs", text("first"))
+		done := make(chan error, 1)
+		go func() {
+			_, err := c.Enqueue(ctx, "jobs", text("second"))
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			t.Fatalf("Enqueue() into a full queue = %v, want it to wait", err)
+		case <-time.After(time.Minute):
+		}
+		if _, err := c.PurgeQueue(ctx, "jobs", 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("Enqueue() = %v, want the message stored when there was room", err)
+		}
+	})
+}
+
+// TestConsumerOfADeletedQueue: Next says why nothing more comes.
+func TestConsumerOfADeletedQueue(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	s := consume(ctx, t, c, client.ConsumeConfig{}, "jobs")
+	if _, err := c.DeleteQueue(ctx, "jobs", true); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Next(ctx); !errors.Is(err, client.ReasonQueueNotFound) {
+		t.Errorf("Next() = %v, %v, want QUEUE_NOT_FOUND", d, err)
+	}
+}
