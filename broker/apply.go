@@ -19,7 +19,7 @@ func (st *state) apply(f fact) {
 		st.applyEnqueued(f)
 	case *factpb.Leased:
 		m := st.messages.at(f.Slot)
-		m.state, m.attempt, m.until, m.principal, m.leasedAt = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
+		m.state, m.attempt, m.until, m.principal, m.since = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
 		m.grace = uint16(f.Grace)
 	case *factpb.LeaseExtended:
 		st.messages.at(f.Slot).until = Time(f.Until)
@@ -127,8 +127,12 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 		enqueued: Time(f.At), deadline: Time(f.Deadline), until: Time(f.NotBefore),
 		live: live,
 	}
+	m.since = m.enqueued
 	if m.until != 0 {
-		m.state = messageDelayed
+		m.state, m.since = messageDelayed, m.until
+	}
+	if f.Priority != 0 || f.Group != "" {
+		m.extras = &messageExtras{priority: uint8(f.Priority), group: f.Group}
 	}
 	st.order = max(st.order, f.Order)
 	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(f.Tag)}

@@ -117,7 +117,7 @@ func (s *shard) reseat(c *consumer) {
 	for _, seat := range c.seats {
 		if !seat.seated {
 			seat.queue.live.seats.pushBack(seat)
-			if seat.queue.live.ready.head != 0 {
+			if seat.queue.live.readyN > 0 {
 				s.later(work{kind: workDispatch, queue: seat.queue})
 			}
 		}

@@ -144,6 +144,7 @@ func (s *shard) sendMessage(tenant uint32, plan *enqueuePlan, t *target, waits *
 			Handles:      handleFacts(plan.handles),
 			ReplyToShard: uint32(plan.replyTo.ref.shard), ReplyToSlot: plan.replyTo.ref.slot,
 			ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended,
+			Priority: uint32(plan.e.Priority), Group: plan.e.Group,
 		},
 		OwnExpiry: plan.e.Expiry > 0,
 	}

@@ -147,6 +147,11 @@ func (s *shard) describeMessage(slot uint32, m *message) CarrierDescription {
 		d.State, d.Until = MessageDelayed, m.until
 	default:
 		d.State = MessageReady
+		if l := q.live.lanes; l != nil {
+			for p := m.priority() + 1; p < priorities; p++ {
+				d.Position += l.ready[p]
+			}
+		}
 		for at := m.live.prev; at != 0 && d.Position < countedPosition; at = s.st.messages.at(at).live.prev {
 			d.Position++
 		}

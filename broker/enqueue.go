@@ -220,6 +220,7 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 		Handles: handleFacts(plan.handles), OwnReplyTo: ownReplyTo,
 		ReplyToShard: uint32(plan.replyTo.ref.shard), ReplyToSlot: plan.replyTo.ref.slot,
 		ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended, RequireConsumer: plan.e.RequireConsumer,
+		Priority: uint32(plan.e.Priority), Group: plan.e.Group,
 	}
 	s.stored(q, f)
 	for _, ref := range plan.found {
@@ -240,12 +241,14 @@ func (s *shard) stored(q *queue, f *factpb.Enqueued) {
 	if m.requireConsumer {
 		q.require(f.Slot)
 	}
+	if m.special() {
+		s.join(q, m)
+	}
 	if m.state == messageDelayed {
 		s.pushBack(&q.live.delayed, f.Slot)
 		q.live.delayedN++
 	} else {
-		s.pushBack(&q.live.ready, f.Slot)
-		q.live.readyN++
+		s.lineIn(q, f.Slot)
 		s.later(work{kind: workDispatch, queue: q})
 	}
 	s.timeMessage(f.Slot)

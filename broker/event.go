@@ -82,6 +82,8 @@ type Delivery struct {
 	ReplyTo    handles.Claims
 	EnqueuedAt Time
 	Deadline   Time
+	Priority   uint8
+	Group      string
 	// Ended names the carried handles whose pipes have ended; "reply_to" stands for the reply_to.
 	Ended []string
 }

@@ -6,10 +6,9 @@ import "time"
 
 // liveQueue is what a queue has besides its durable state. Its lists follow from the messages' states.
 type liveQueue struct {
-	ready   messageList
+	ready   row         // those without priority and group
+	lanes   *lanes      // nil until a message has either
 	delayed messageList // in the order in which they came to be delayed
-	// hint is where a returned message was put back last: the next one usually belongs beside it.
-	hint uint32
 
 	seats     seatList // consumers with room, served in turn
 	consumers int

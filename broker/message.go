@@ -24,6 +24,9 @@ func (s *shard) gone(slot uint32, g goneBy) {
 	if m.requireConsumer {
 		delete(q.live.required, slot)
 	}
+	if m.special() {
+		s.quit(q, m)
+	}
 	q.live.bytes -= uint64(len(m.body))
 	if g.action == Ack {
 		q.live.acked++
@@ -51,12 +54,17 @@ func (s *shard) unline(slot uint32) {
 	q := s.st.queues[m.queue]
 	switch m.state {
 	case messageReady:
-		s.unlink(&q.live.ready, slot)
-		q.live.readyN--
+		s.takeOut(q, slot)
 	case messageDelayed:
 		s.unlink(&q.live.delayed, slot)
 		q.live.delayedN--
+		if m.special() {
+			s.release(q, m)
+		}
 	case messageLeased:
+		if m.special() {
+			s.release(q, m)
+		}
 		q.live.leasedN--
 		q.live.leasedBytes -= uint64(len(m.body))
 		if c := m.live.holder; c != nil {
@@ -133,39 +141,14 @@ func (s *shard) lineUp(slot uint32) {
 	if m.state == messageDelayed {
 		s.pushBack(&q.live.delayed, slot)
 		q.live.delayedN++
+		if m.special() {
+			s.holdBack(q, m)
+		}
 	} else {
-		s.putBack(q, slot)
-		q.live.readyN++
+		s.lineIn(q, slot)
 		s.later(work{kind: workDispatch, queue: q})
 	}
 	s.timeMessage(slot)
-}
-
-// putBack puts a message at its place among the ready ones. Those that come back mostly come one beside the other, so
-// the search starts where the last one was put.
-func (s *shard) putBack(q *queue, slot uint32) {
-	order := s.st.messages.at(slot).order
-	at := uint32(0) // behind this one
-	if h := q.live.hint; h != 0 {
-		if m := s.st.messages.at(h); m.state == messageReady && m.queue == q.number && h != slot {
-			at = h
-		}
-	}
-	for at != 0 && s.st.messages.at(at).order > order {
-		at = s.st.messages.at(at).live.prev
-	}
-	for {
-		next := q.live.ready.head
-		if at != 0 {
-			next = s.st.messages.at(at).live.next
-		}
-		if next == 0 || s.st.messages.at(next).order > order {
-			break
-		}
-		at = next
-	}
-	s.insertAfter(&q.live.ready, at, slot)
-	q.live.hint = slot
 }
 
 // timeMessage sets a message's timer for what is due next.
@@ -217,7 +200,11 @@ func (s *shard) loseLease(slot uint32, text string) {
 
 // dispatch hands ready messages to consumers with room, in turn.
 func (s *shard) dispatch(q *queue) {
-	for q.live.ready.head != 0 && q.live.seats.head != nil && !q.config.Paused {
+	for q.live.seats.head != nil {
+		next := s.nextReady(q)
+		if next == 0 {
+			return
+		}
 		seat := q.live.seats.head
 		c := seat.consumer
 		q.live.seats.remove(seat)
@@ -225,7 +212,7 @@ func (s *shard) dispatch(q *queue) {
 			s.offer(c)
 			continue
 		}
-		s.deliver(q, q.live.ready.head, c)
+		s.deliver(q, next, c)
 		if c.able() {
 			q.live.seats.pushBack(seat)
 		} else {
@@ -237,8 +224,13 @@ func (s *shard) dispatch(q *queue) {
 // deliver hands a message to a consumer.
 func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	m := s.st.messages.at(slot)
-	s.unlink(&q.live.ready, slot)
-	q.live.readyN--
+	if q.live.lanes != nil {
+		s.pass(q, s.rowOf(q, m))
+	}
+	s.takeOut(q, slot)
+	if m.special() {
+		s.occupy(q, m)
+	}
 	q.live.leasedN++
 	q.live.leasedBytes += uint64(len(m.body))
 	q.live.delivered++
@@ -278,7 +270,7 @@ func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Deli
 			Slot: slot, Nonce: m.nonce, Expires: int64((s.now + maxLease + handleSlack) / 1e9),
 		},
 		Attempt: m.attempt, Failures: m.failures, Body: m.body, EnqueuedAt: m.enqueued, Deadline: m.deadline,
-		Ended: s.endedNames(m.handles),
+		Priority: m.priority(), Group: m.group(), Ended: s.endedNames(m.handles),
 	}
 	if m.replyTo.isZero() {
 		return d
@@ -318,7 +310,7 @@ func (s *shard) extendLease(l *link, h handles.Handle, r *ExtendLeases) Extended
 		}
 	}
 	until := s.now.Add(leaseTime)
-	if until > m.leasedAt+maxLease {
+	if until > m.since+maxLease {
 		return ExtendedLease{Err: &Error{
 			Code: CodeInvalidArgument, Reason: ReasonLeaseInvalid, Field: "lease_time",
 			Text: "a delivery can be held for 24 hours in all; settle it, or split the work",

@@ -60,6 +60,10 @@ type Enqueue struct {
 	NotBefore Time
 	// Expiry is how long from now the message may wait; 0 means the default.
 	Expiry time.Duration
+	// Priority is 0 to 9; 9 is delivered first.
+	Priority uint8
+	// Group is the message's group within the queue; empty if it has none.
+	Group string
 	// RequireConsumer refuses the message when nobody consumes its queue.
 	RequireConsumer bool
 	// Key gives repeats of the request one effect; nil if there is none.

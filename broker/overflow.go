@@ -40,7 +40,7 @@ func (s *shard) makeRoom(q *queue, size int) {
 
 // oldest is the message that came first of those that wait, ready or delayed. There is one.
 func (s *shard) oldest(q *queue) uint32 {
-	ready, delayed := q.live.ready.head, q.live.delayed.head
+	ready, delayed := s.oldestReady(q), q.live.delayed.head
 	if ready == 0 || delayed != 0 && s.st.messages.at(delayed).order < s.st.messages.at(ready).order {
 		return delayed
 	}

@@ -48,6 +48,11 @@ func (s *shard) updateQueue(l *link, op *Op, r *UpdateQueue) {
 		return
 	}
 	s.commit(q.given.with(r.Config, r.Fields).fact(q.number))
+	if l := q.live.lanes; l != nil {
+		for _, g := range inOrder(l.groups) {
+			s.regroup(q, g)
+		}
+	}
 	s.later(work{kind: workDispatch, queue: q})
 	s.emit(l, op.ID, true, &QueueList{Queues: []QueueInfo{s.queueInfo(q)}})
 }

@@ -52,8 +52,8 @@ func (s *shard) queueInfo(q *queue) QueueInfo {
 		Dead: uint64(len(q.dead)), Bytes: live.bytes, Consumers: uint32(live.consumers), Waiters: live.waiters, Enqueued: live.enqueued,
 		Delivered: live.delivered, Acked: live.acked, Failed: live.failed,
 	}
-	if head := live.ready.head; head != 0 {
-		info.OldestAge = time.Duration(s.now - s.st.messages.at(head).enqueued)
+	if oldest := s.oldestReady(q); oldest != 0 {
+		info.OldestAge = time.Duration(s.now - s.st.messages.at(oldest).enqueued)
 	}
 	return info
 }

@@ -298,6 +298,12 @@ func (h *history) enqueue(mayCall bool) *Enqueue {
 	if mayCall && h.chance(10) {
 		e.Key = &Key{ID: [16]byte{byte(h.rand.IntN(5))}, Content: [16]byte{byte(h.rand.IntN(2))}}
 	}
+	if h.chance(30) {
+		e.Priority = uint8(h.rand.IntN(priorities))
+	}
+	if h.chance(30) {
+		e.Group = []string{"g", "h"}[h.rand.IntN(2)]
+	}
 	if hd, ok := pick(h, h.send); ok && h.chance(40) {
 		e.ReplyTo = hd
 	} else if mayCall && h.chance(80) {
@@ -476,8 +482,8 @@ func (h *history) check() {
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
-			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
-		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, livePipe{}, liveOutcomes{})); diff != "" {
+			messageExtras{}, outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
+		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, liveExtras{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
 		}
 		checkConsistent(h.t, r.shard, false)
@@ -605,25 +611,11 @@ func checkConsistent(t *testing.T, s *shard, restored bool) {
 		if want := counts[q.number]; got != want {
 			t.Errorf("queue %q: counts %+v, want %+v", q.name, got, want)
 		}
+		checkRows(t, s, q)
 		if q.deleted && len(s.chores) == 0 {
 			t.Errorf("queue %q was deleted and is still there", q.name)
 		}
 		checkDelayed(t, st, q)
-		n, order := uint64(0), uint64(0)
-		for slot := q.live.ready.head; slot != 0; slot = st.messages.at(slot).live.next {
-			n++
-			if m := st.messages.at(slot); m.order < order {
-				t.Errorf("queue %q: order %d behind %d", q.name, m.order, order)
-			} else {
-				order = m.order
-			}
-		}
-		if n != q.live.readyN {
-			t.Errorf("queue %q: %d in the ready list, want %d", q.name, n, q.live.readyN)
-		}
-		if n > 0 && q.live.seats.head != nil && !q.config.Paused {
-			t.Errorf("queue %q: %d ready although a consumer has room", q.name, n)
-		}
 	}
 	for slot := uint32(1); slot <= st.pipes.top; slot++ {
 		p := st.pipes.at(slot)
@@ -721,6 +713,76 @@ func checkRelatives(t *testing.T, s *shard, slot uint32) {
 		} else if _, ok := of.children[ref]; !ok {
 			t.Errorf("pipe %d: its parent %+v does not know it", slot, r.parent)
 		}
+	}
+}
+
+// checkRows checks that each ready message of a queue is in its row, in order, and that every row that should have its
+// turn has it.
+func checkRows(t *testing.T, s *shard, q *queue) {
+	t.Helper()
+	rows := []*row{&q.live.ready}
+	if l := q.live.lanes; l != nil {
+		for _, r := range l.loose[1:] {
+			if r != nil {
+				rows = append(rows, r)
+			}
+		}
+		for _, g := range l.groups {
+			rows = append(rows, g.rows...)
+			checkGroup(t, s, q, g)
+		}
+	}
+	inRows, mayGo := uint64(0), false
+	for _, r := range rows {
+		order := uint64(0)
+		for slot := r.head; slot != 0; slot = s.st.messages.at(slot).live.next {
+			inRows++
+			m := s.st.messages.at(slot)
+			if m.state != messageReady || m.queue != q.number || s.rowOf(q, m) != r {
+				t.Errorf("queue %q: message %d is in a row where it does not belong", q.name, slot)
+			}
+			if m.order <= order {
+				t.Errorf("queue %q: order %d behind %d", q.name, m.order, order)
+			}
+			order = m.order
+			if m.special() && !m.extras.live.aged {
+				t.Errorf("queue %q: message %d is ready and has no age", q.name, slot)
+			}
+		}
+		turns := r.head != 0 && !r.group.blocked(q.config.GroupConcurrency)
+		if q.live.lanes != nil && r.turning != turns {
+			t.Errorf("queue %q: a row's turning is %v, want %v", q.name, r.turning, turns)
+		}
+		mayGo = mayGo || turns
+	}
+	if inRows != q.live.readyN {
+		t.Errorf("queue %q: %d in rows, want %d", q.name, inRows, q.live.readyN)
+	}
+	if mayGo && q.live.seats.head != nil && !q.config.Paused {
+		t.Errorf("queue %q: messages are ready although a consumer has room", q.name)
+	}
+}
+
+// checkGroup checks a group's counts.
+func checkGroup(t *testing.T, s *shard, q *queue, g *group) {
+	t.Helper()
+	want := group{name: g.name, rows: g.rows}
+	for slot := uint32(1); slot <= s.st.messages.top; slot++ {
+		m := s.st.messages.at(slot)
+		if m.state <= messageReserved || m.state == messageDead || m.queue != q.number || m.group() != g.name {
+			continue
+		}
+		want.messages++
+		switch {
+		case m.state == messageLeased:
+			want.leased++
+		case m.state == messageDelayed && m.attempt > 0:
+			want.held++
+		}
+	}
+	if g.messages != want.messages || g.leased != want.leased || g.held != want.held || g.messages == 0 {
+		t.Errorf("queue %q, group %q: %d messages, %d leased, %d held back, want %d, %d, %d and not 0 messages",
+			q.name, g.name, g.messages, g.leased, g.held, want.messages, want.leased, want.held)
 	}
 }
 

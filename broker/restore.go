@@ -33,7 +33,7 @@ func (st *state) replay(batch []byte) error {
 func (s *shard) restore() {
 	st := s.st
 	st.messages.free, st.pipes.free = nil, nil
-	var ready, delayed []uint32
+	var live []uint32
 	for slot := st.messages.top; slot > 0; slot-- {
 		m := st.messages.at(slot)
 		if m.state <= messageReserved {
@@ -49,29 +49,16 @@ func (s *shard) restore() {
 		if m.live.waited = !m.replyTo.isZero() && !m.replyToEnded && !s.endedHere(m.replyTo); m.live.waited {
 			q.live.waiters++
 		}
-		switch m.state {
-		case messageReady:
-			ready = append(ready, slot)
-			q.live.readyN++
-		case messageDelayed:
-			delayed = append(delayed, slot)
-			q.live.delayedN++
-		case messageLeased:
-			q.live.leasedN++
-			q.live.leasedBytes += uint64(len(m.body))
+		live = append(live, slot)
+		if m.state == messageLeased {
 			s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
 			continue
 		}
 		s.timeMessage(slot)
 	}
-	byOrder := func(a, b uint32) int { return cmp.Compare(st.messages.at(a).order, st.messages.at(b).order) }
-	slices.SortFunc(ready, byOrder)
-	for _, slot := range ready {
-		s.pushBack(&st.queues[st.messages.at(slot).queue].live.ready, slot)
-	}
-	slices.SortFunc(delayed, byOrder)
-	for _, slot := range delayed {
-		s.pushBack(&st.queues[st.messages.at(slot).queue].live.delayed, slot)
+	slices.SortFunc(live, func(a, b uint32) int { return cmp.Compare(st.messages.at(a).order, st.messages.at(b).order) })
+	for _, slot := range live {
+		s.restorePlace(slot)
 	}
 	s.restoreRequired()
 	s.restorePipes()
@@ -87,6 +74,34 @@ func (s *shard) restore() {
 	for _, q := range st.queues {
 		if q != nil && q.deleted {
 			s.clearDeleted(q, func() {})
+		}
+	}
+}
+
+// restorePlace puts a message where its state says. It is called in the messages' order.
+func (s *shard) restorePlace(slot uint32) {
+	m := s.st.messages.at(slot)
+	q := s.st.queues[m.queue]
+	if m.special() {
+		s.join(q, m)
+		if m.state != messageDelayed || m.attempt > 0 {
+			s.age(q, slot, m)
+		}
+	}
+	switch m.state {
+	case messageReady:
+		s.lineIn(q, slot)
+	case messageDelayed:
+		s.pushBack(&q.live.delayed, slot)
+		q.live.delayedN++
+		if m.special() {
+			s.holdBack(q, m)
+		}
+	case messageLeased:
+		q.live.leasedN++
+		q.live.leasedBytes += uint64(len(m.body))
+		if m.special() {
+			s.occupy(q, m)
 		}
 	}
 }

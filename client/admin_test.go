@@ -66,6 +66,32 @@ func TestQueueAdministration(t *testing.T) {
 	}
 }
 
+// TestStrictOrder: a worker with room for many works on one message of a group at a time.
+func TestStrictOrder(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	if _, err := c.CreateQueue(ctx, "jobs", &queuepb.QueueConfig{GroupConcurrency: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{"1", "2", "3"} {
+		enqueue(ctx, t, c, "jobs", text(body), client.WithGroup("g"), client.WithPriority(2))
+	}
+	s := consume(ctx, t, c, client.ConsumeConfig{MaxInFlight: 10}, "jobs")
+	for _, want := range []string{"1", "1", "2", "3"} {
+		d := nextDelivery(ctx, t, s)
+		if string(d.Payload) != want || d.Group != "g" || d.Priority != 2 {
+			t.Errorf("got %q of group %q and priority %d, want %q", d.Payload, d.Group, d.Priority, want)
+		}
+		settle := func() error { return d.Ack(ctx) }
+		if d.Attempt == 1 && want == "1" {
+			settle = func() error { return d.Retry(ctx, 0, "once more") }
+		}
+		if err := settle(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestEnqueueWaitsForRoom: a full queue is waited for.
 func TestEnqueueWaitsForRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *testbed.Bed, c *client.Client) {

@@ -251,6 +251,35 @@ func TestConsumerOfADeletedQueue(t *testing.T) {
 	}
 }
 
+// TestPriorityAndGroup: both faces pass them on, and they rule the order.
+func TestPriorityAndGroup(t *testing.T) {
+	c := newClient(t)
+	s := c.openSession(&queuepb.Hello{})
+	for i, priority := range []uint32{0, 9} {
+		request := &queuepb.EnqueueRequest{Queue: "jobs", Priority: priority, Group: fmt.Sprint("plain-", priority)}
+		must[*queuepb.EnqueueResponse](t)(c.Enqueue(c.ctx, request))
+		request = &queuepb.EnqueueRequest{Queue: "jobs", Priority: priority, Group: fmt.Sprint("session-", priority)}
+		s.do(&queuepb.Operation{Id: uint64(i + 1), Request: &queuepb.Operation_Enqueue{Enqueue: request}})
+		s.next(uint64(i + 1))
+	}
+	stream := c.consume(&queuepb.ConsumeRequest{Queues: []string{"jobs"}, MaxInFlight: 2})
+	s.do(opConsume(10, "jobs", 2))
+	s.next(10)
+	var got []string
+	for range 2 {
+		d := c.delivery(stream)
+		got = append(got, fmt.Sprint(d.Priority, " ", d.Group))
+	}
+	for range 2 {
+		d := s.next(10).GetConsume().GetDelivery()
+		got = append(got, fmt.Sprint(d.GetPriority(), " ", d.GetGroup()))
+	}
+	want := []string{"9 plain-9", "9 session-9", "0 plain-0", "0 session-0"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("deliveries (-want +got):\n%s", diff)
+	}
+}
+
 // TestRetryWithoutDelay: an explicit delay of 0 is not the queue's backoff.
 func TestRetryWithoutDelay(t *testing.T) {
 	c := newClient(t)

@@ -20,16 +20,6 @@ func notImplemented(field string) *broker.Error {
 	return refuse(broker.ReasonNotImplemented, field, "this server does not have "+what+" yet: do without it")
 }
 
-func enqueueImplemented(req enqueueRequest) *broker.Error {
-	switch {
-	case req.GetPriority() != 0:
-		return notImplemented("priority")
-	case req.GetGroup() != "":
-		return notImplemented("group")
-	}
-	return nil
-}
-
 // unimplementedAdmin are the RPCs of the AdminService that are still to come. Unlike the generated stand-ins they
 // answer with a reason.
 type unimplementedAdmin struct {

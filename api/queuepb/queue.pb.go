@@ -899,10 +899,11 @@ type EnqueueRequest struct {
 	// How long from now the message may wait for delivery; then it is withdrawn. Default: the queue's default, else
 	// until the deadline of its reply_to pipe, else for ever. Over 0; at most 365 days.
 	Expiry *durationpb.Duration `protobuf:"bytes,6,opt,name=expiry,proto3" json:"expiry,omitempty"`
-	// 0 to 9; 9 is delivered first. Default 0.
+	// 0 to 9; 9 is delivered first. Default 0. For each minute that it waits, a message counts as one higher, so that none
+	// waits for ever.
 	Priority uint32 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
-	// Name of a group within the queue, at most 128 bytes: messages of a group keep their order, and groups are served in
-	// turn. Default: no group.
+	// Name of a group within the queue, at most 128 bytes: messages of a group and a priority keep their order, and groups
+	// are served in turn. Default: no group; such messages take turns with the groups as if they were one.
 	Group string `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
 	// Repeating a request with the same key, to the same queue, within 10 minutes has one effect and returns the same
 	// message id and pipe. Compared are payload, content type, reply_to, handles, and whether a pipe is opened: a difference
@@ -5235,7 +5236,9 @@ type QueueConfig struct {
 	Backoff *durationpb.Duration `protobuf:"bytes,7,opt,name=backoff,proto3" json:"backoff,omitempty"`
 	// The most that backoff grows to. Default 10 minutes, or backoff if that is longer. At most 365 days.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,8,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
-	// How many deliveries of one group may be in flight. 1 = strict order. Default 0: no limit.
+	// How many deliveries of one group may be in flight. 1 = strict order: a message that is held back after a failure
+	// blocks those behind it in its group, one whose delay the producer set does not. Default 0: no limit. Messages without
+	// a group have none.
 	GroupConcurrency uint32 `protobuf:"varint,9,opt,name=group_concurrency,json=groupConcurrency,proto3" json:"group_concurrency,omitempty"`
 	// Nothing is delivered while set; enqueueing goes on.
 	Paused bool `protobuf:"varint,10,opt,name=paused,proto3" json:"paused,omitempty"`

@@ -1572,6 +1572,10 @@ type Enqueued struct {
 	ReplyToNonce uint64 `protobuf:"fixed64,14,opt,name=reply_to_nonce,json=replyToNonce,proto3" json:"reply_to_nonce,omitempty"`
 	// That pipe had ended when the message arrived: it is not tracked.
 	ReplyToEnded bool `protobuf:"varint,15,opt,name=reply_to_ended,json=replyToEnded,proto3" json:"reply_to_ended,omitempty"`
+	// Its priority.
+	Priority uint32 `protobuf:"varint,21,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Its group within the queue.
+	Group string `protobuf:"bytes,22,opt,name=group,proto3" json:"group,omitempty"`
 	// It is withdrawn when the last consumer leaves before its first delivery.
 	RequireConsumer bool `protobuf:"varint,30,opt,name=require_consumer,json=requireConsumer,proto3" json:"require_consumer,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -1711,6 +1715,20 @@ func (x *Enqueued) GetReplyToEnded() bool {
 		return x.ReplyToEnded
 	}
 	return false
+}
+
+func (x *Enqueued) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Enqueued) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 func (x *Enqueued) GetRequireConsumer() bool {
@@ -3528,7 +3546,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\tPipeChild\x12\x12\n" +
 	"\x04pipe\x18\x01 \x01(\rR\x04pipe\x12-\n" +
 	"\x05child\x18\x02 \x01(\v2\x17.replyq.fact.v1.PipeRefR\x05child\x12\x14\n" +
-	"\x05ended\x18\x03 \x01(\bR\x05ended\"\xed\x03\n" +
+	"\x05ended\x18\x03 \x01(\bR\x05ended\"\x9f\x04\n" +
 	"\bEnqueued\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\rR\x03tag\x12\x14\n" +
@@ -3547,7 +3565,9 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0ereply_to_shard\x18\f \x01(\rR\freplyToShard\x12\"\n" +
 	"\rreply_to_slot\x18\r \x01(\rR\vreplyToSlot\x12$\n" +
 	"\x0ereply_to_nonce\x18\x0e \x01(\x06R\freplyToNonce\x12$\n" +
-	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\x12)\n" +
+	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\x12\x1a\n" +
+	"\bpriority\x18\x15 \x01(\rR\bpriority\x12\x14\n" +
+	"\x05group\x18\x16 \x01(\tR\x05group\x12)\n" +
 	"\x10require_consumer\x18\x1e \x01(\bR\x0frequireConsumer\"\x90\x01\n" +
 	"\x06Leased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
