@@ -24,16 +24,9 @@ func (st *state) apply(f fact) {
 	case *factpb.LeaseExtended:
 		st.messages.at(f.Slot).until = Time(f.Until)
 	case *factpb.Returned:
-		m := st.messages.at(f.Slot)
-		if f.Action != 0 {
-			st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)})
-		}
-		m.state, m.until = messageReady, Time(f.NotBefore)
-		if m.until != 0 {
-			m.state = messageDelayed
-		}
-		m.failures, m.order = f.Failures, f.Order
-		st.order = max(st.order, f.Order)
+		st.applyReturned(f)
+	case *factpb.Redriven:
+		st.applyRedriven(f)
 	case *factpb.Gone:
 		st.applyGone(f)
 	case *factpb.PipeOpened:
@@ -135,7 +128,12 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 		m.extras = &messageExtras{priority: uint8(f.Priority), group: f.Group}
 	}
 	st.order = max(st.order, f.Order)
-	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(f.Tag)}
+	st.carry(f.Slot, m)
+}
+
+// carry adds a message as a carrier of its handles.
+func (st *state) carry(slot uint32, m *message) {
+	ref := carrierRef{shard: st.shard, slot: slot, number: uint64(m.tag)}
 	if !m.replyTo.isZero() && !m.replyToEnded {
 		st.addCarrier(m.replyTo, carrier{carrierRef: ref, replyTo: true})
 	}
@@ -215,8 +213,7 @@ func (st *state) applyGone(f *factpb.Gone) {
 	m := st.messages.at(f.Slot)
 	q := st.queues[m.queue]
 	if m.state == messageDead {
-		i := slices.Index(q.dead, f.Slot)
-		q.dead = slices.Delete(q.dead, i, i+1)
+		st.dropDead(q, f.Slot)
 		st.freeMessage(f.Slot)
 		return
 	}
@@ -232,9 +229,16 @@ func (st *state) applyGone(f *factpb.Gone) {
 		st.freeMessage(f.Slot)
 		return
 	}
-	m.state, m.until, m.deadText = messageDead, Time(f.At), f.Text
+	m.note(f.Consumer, f.Text, Time(f.At))
+	m.state, m.until, m.failures, m.extras.deadReason = messageDead, Time(f.At), f.Failures, EndReason(f.Fate)
 	q.dead = append(q.dead, f.Slot)
 	st.trimDead(q)
+}
+
+// dropDead takes a message off its queue's dead list.
+func (st *state) dropDead(q *queue, slot uint32) {
+	i := slices.Index(q.dead, slot)
+	q.dead = slices.Delete(q.dead, i, i+1)
 }
 
 func (st *state) freeMessage(slot uint32) {

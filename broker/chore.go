@@ -4,13 +4,12 @@ package broker
 // them, one chore after the other.
 type chore struct {
 	next, last uint32 // slots: the next one to look at, and the last one
-	// visit is called for each message and reports whether it did something with it.
+	// visit is called for each message and reports whether it changed something.
 	visit func(slot uint32, m *message) bool
 	done  func()
 }
 
-// A step of a chore takes less than a millisecond: it looks at so many slots at most, and does something with so many
-// messages.
+// A step of a chore takes less than a millisecond: it looks at so many slots at most, and changes so many messages.
 const (
 	choreSlots    = 20_000
 	choreMessages = 500

@@ -166,7 +166,7 @@ func (s *shard) returnHeld(c *consumer, why string) {
 		s.unlink(&c.held, slot)
 		m.live.holder = nil
 		c.inFlight--
-		s.giveBack(slot, returning{failed: true, text: why})
+		s.giveBack(slot, returning{failed: true, text: why, consumer: c.id})
 	}
 }
 

@@ -25,6 +25,9 @@ const (
 	sentChildOpened = 20
 	sentChildEnded  = 21
 	sentParentEnded = 22
+
+	sentCarrierAdded = 30
+	sentRedriven     = 31
 )
 
 // prepared is what the shell did on other shards before an operation: adding carriers, reserving slots, checking a
@@ -221,6 +224,10 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		result.receipt = Receipt{
 			Message: s.st.messageID(m.Slot, m.Tag), QueueCreated: created, Consumers: uint32(q.live.consumers),
 		}
+	case sentCarrierAdded:
+		s.carrierAdded(e)
+	case sentRedriven:
+		s.redrivenFromElsewhere(e)
 	case sentFeedStart:
 		s.feedStarted(e)
 	case sentFeedReply:

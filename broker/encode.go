@@ -78,6 +78,8 @@ func wrap(f fact) *factpb.Fact {
 		return &factpb.Fact{Kind: &factpb.Fact_QueueDeleted{QueueDeleted: f}}
 	case *factpb.QueueForgotten:
 		return &factpb.Fact{Kind: &factpb.Fact_QueueForgotten{QueueForgotten: f}}
+	case *factpb.Redriven:
+		return &factpb.Fact{Kind: &factpb.Fact_Redriven{Redriven: f}}
 	case *factpb.Sent:
 		return &factpb.Fact{Kind: &factpb.Fact_Sent{Sent: f}}
 	case *factpb.KeyUsed:
@@ -144,6 +146,8 @@ func unwrap(w *factpb.Fact) fact {
 		return k.QueueDeleted
 	case *factpb.Fact_QueueForgotten:
 		return k.QueueForgotten
+	case *factpb.Fact_Redriven:
+		return k.Redriven
 	case *factpb.Fact_Sent:
 		return k.Sent
 	case *factpb.Fact_KeyUsed:

@@ -232,26 +232,31 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 // stored commits a message and lines it up.
 func (s *shard) stored(q *queue, f *factpb.Enqueued) {
 	s.commit(f)
-	m := s.st.messages.at(f.Slot)
 	q.live.enqueued++
+	s.enter(q, f.Slot)
+}
+
+// enter lines up a message that is new in its queue.
+func (s *shard) enter(q *queue, slot uint32) {
+	m := s.st.messages.at(slot)
 	q.live.bytes += uint64(len(m.body))
 	if m.live.waited = !m.replyTo.isZero() && !m.replyToEnded; m.live.waited {
 		q.live.waiters++
 	}
-	if m.requireConsumer {
-		q.require(f.Slot)
+	if m.requireConsumer && m.attempt == 0 {
+		q.require(slot)
 	}
 	if m.special() {
 		s.join(q, m)
 	}
 	if m.state == messageDelayed {
-		s.pushBack(&q.live.delayed, f.Slot)
+		s.pushBack(&q.live.delayed, slot)
 		q.live.delayedN++
 	} else {
-		s.lineIn(q, f.Slot)
+		s.lineIn(q, slot)
 		s.later(work{kind: workDispatch, queue: q})
 	}
-	s.timeMessage(f.Slot)
+	s.timeMessage(slot)
 }
 
 // reserveMessage takes a slot for a message and draws its tag.

@@ -39,6 +39,7 @@ const (
 	ReasonQueueExists       Reason = "QUEUE_EXISTS"
 	ReasonQueueNotEmpty     Reason = "QUEUE_NOT_EMPTY"
 	ReasonQueueFull         Reason = "QUEUE_FULL"
+	ReasonMessageUnknown    Reason = "MESSAGE_UNKNOWN"
 	ReasonNoConsumer        Reason = "NO_CONSUMER"
 	ReasonMessageDeadline   Reason = "MESSAGE_DEADLINE_PASSED"
 	ReasonDelayInvalid      Reason = "DELAY_INVALID"

@@ -13,7 +13,8 @@ type Event struct {
 	// Done says that nothing more comes for it.
 	Done bool
 	// Body is one of *Receipt, *Started, *Delivery, *WaiterGone, *LeaseLost, *Attached, *ReplyItem, *End, *ReplyResult,
-	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Removed, *Error; nil if the operation
+	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Removed,
+	// *MessageList, *Error; nil if the operation
 	// just ends (a stopped Consume). Bodies are read-only and may be shared.
 	Body any
 }
@@ -194,7 +195,7 @@ type PipeOpened struct {
 	Deadline      Time
 }
 
-// Cancelled answers [Cancel].
+// Cancelled answers [Cancel] and [EndPipe].
 type Cancelled struct {
 	Now    bool // this operation ended the pipe
 	Reason EndReason
@@ -280,5 +281,41 @@ type QueueInfo struct {
 	Failed    uint64
 }
 
-// Removed answers [PurgeQueue] and [DeleteQueue].
+// Removed answers [PurgeQueue], [DeleteQueue] and [DeleteMessages], and for [RedriveMessages] says how many dead ones
+// there are less.
 type Removed struct{ Messages uint64 }
+
+// MessageList answers [ListMessages].
+type MessageList struct {
+	Messages []MessageInfo
+	// More says that the list goes on behind Next.
+	More bool
+	Next Cursor
+}
+
+// MessageInfo tells about a message.
+type MessageInfo struct {
+	Message MessageID
+	Cursor  Cursor // continues the list behind this message
+	State   MessageState
+	Body    []byte
+	// ReplyTo is the claim of the reply_to if the broker made it (else its Kind is 0, and Body has it, if any).
+	ReplyTo    handles.Claims
+	EnqueuedAt Time
+	Until      Time // when it will be delivered, its lease ends, or it died
+	Attempts   uint32
+	Failures   uint32
+	Priority   uint8
+	Group      string
+	DeadReason EndReason
+	History    []AttemptInfo
+}
+
+// AttemptInfo tells how one attempt ended.
+type AttemptInfo struct {
+	Attempt     uint32
+	ConsumerID  string
+	DeliveredAt Time
+	EndedAt     Time
+	Text        string
+}

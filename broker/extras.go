@@ -4,6 +4,10 @@ package broker
 type messageExtras struct {
 	priority uint8
 	group    string
+	history  []attempt // oldest first
+	// deadReason is what the pipes of a dead message's handles ended with, if it was their last carrier.
+	deadReason EndReason
+	redriven   Time // when it was put back last, after it had died
 
 	live liveExtras
 }
@@ -39,6 +43,9 @@ func (m *message) group() string {
 func (m *message) readySince() Time {
 	if m.attempt == 0 {
 		return m.since
+	}
+	if m.extras != nil && m.extras.redriven != 0 {
+		return m.extras.redriven
 	}
 	return m.enqueued
 }

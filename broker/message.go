@@ -13,12 +13,22 @@ type goneBy struct {
 	action SettleAction
 	dead   bool
 	text   string
+	// failures is how many more it has had than is known.
+	failures uint32
+	// consumer had it, if it has none now.
+	consumer string
 }
 
 // gone removes a message, or makes it a dead one.
 func (s *shard) gone(slot uint32, g goneBy) {
 	m := s.st.messages.at(slot)
 	q := s.st.queues[m.queue]
+	consumer := ""
+	if g.dead {
+		if consumer = g.consumer; consumer == "" {
+			consumer = m.holderOf()
+		}
+	}
 	s.unline(slot)
 	s.unwait(m)
 	if m.requireConsumer {
@@ -36,6 +46,10 @@ func (s *shard) gone(slot uint32, g goneBy) {
 	f := &s.scratch.gone
 	*f = factpb.Gone{
 		Slot: slot, Fate: uint32(g.fate), At: int64(s.now), Action: uint32(g.action), Dead: g.dead, Text: g.text,
+		Consumer: consumer,
+	}
+	if g.dead {
+		f.Failures = m.failures + g.failures
 	}
 	s.commit(f)
 }
@@ -84,7 +98,9 @@ type returning struct {
 	failed bool
 	delay  time.Duration // as in Settle
 	action SettleAction
-	text   string
+	text   string // how its attempt ended
+	// consumer had it, if it has none now.
+	consumer string
 }
 
 // giveBack returns a leased message to its queue, unless it has failed too often or nobody wants it any more.
@@ -97,7 +113,7 @@ func (s *shard) giveBack(slot uint32, r returning) (dead bool) {
 		q.live.failed++
 	}
 	if failures >= q.config.MaxFailures && r.failed {
-		s.gone(slot, goneBy{fate: EndDeadLettered, action: r.action, dead: true, text: r.text})
+		s.gone(slot, goneBy{fate: EndDeadLettered, action: r.action, dead: true, text: r.text, consumer: r.consumer, failures: 1})
 		return true
 	}
 	if reason := s.unwanted(m); reason != EndOpen {
@@ -112,9 +128,14 @@ func (s *shard) giveBack(slot uint32, r returning) (dead bool) {
 	if delay > 0 {
 		notBefore = s.now.Add(delay)
 	}
+	consumer := r.consumer
+	if consumer == "" {
+		consumer = m.holderOf()
+	}
 	s.unline(slot)
 	s.commit(&factpb.Returned{
 		Slot: slot, Failures: failures, NotBefore: int64(notBefore), Order: m.order, Action: uint32(r.action), At: int64(s.now),
+		Text: r.text, Consumer: consumer,
 	})
 	s.lineUp(slot)
 	return false
@@ -174,7 +195,7 @@ func (s *shard) fireMessage(slot uint32) {
 		s.giveBack(slot, returning{failed: true, text: "its consumer did not come back after the server's restart"})
 	case m.state == messageLeased && m.until <= s.now:
 		s.loseLease(slot, "the lease expired; extend leases of long work, or consume with a longer lease time")
-		s.giveBack(slot, returning{failed: true, text: "lease expired"})
+		s.giveBack(slot, returning{failed: true, text: "the lease expired"})
 	case waits && m.deadline != 0 && m.deadline <= s.now:
 		s.gone(slot, goneBy{fate: EndExpired})
 	case m.state == messageDelayed && m.until <= s.now:
@@ -275,16 +296,8 @@ func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Deli
 	if m.replyTo.isZero() {
 		return d
 	}
-	p := s.st.pipe(m.replyTo)
 	if m.ownReplyTo {
-		// The pipe was opened with the message. If it is forgotten by now, a handle made of what is left says so too.
-		d.ReplyTo = handles.Claims{
-			Kind: handles.Send, Tenant: c.tenant, Shard: m.replyTo.shard, Store: s.st.store, Slot: m.replyTo.slot,
-			Nonce: m.replyTo.nonce, Expires: int64((m.enqueued + defaultPipeTimeout) / 1e9),
-		}
-		if p != nil {
-			d.ReplyTo = s.claims(handles.Send, m.replyTo.slot, p)
-		}
+		d.ReplyTo = s.ownReplyTo(c.tenant, m)
 	}
 	if m.replyToEnded || s.endedHere(m.replyTo) {
 		d.Ended = append(d.Ended, "reply_to")

@@ -18,8 +18,8 @@ type Op struct {
 	// Timeout bounds how long a Reply waits for room in its pipe; 0 means not at all.
 	Timeout time.Duration
 	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
-	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListQueues. The broker keeps it; the
-	// caller must not change it afterwards.
+	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListMessages, *DeleteMessages,
+	// *RedriveMessages, *EndPipe, *ListQueues. The broker keeps it; the caller must not change it afterwards.
 	Request Request
 }
 
@@ -217,6 +217,37 @@ type PurgeQueue struct {
 	State MessageState
 }
 
+// ListMessages looks at messages without touching them. Answered by [MessageList].
+type ListMessages struct {
+	Queue string
+	State MessageState // 0 means any
+	After Cursor
+	Limit int // at least 1
+}
+
+// DeleteMessages removes messages, also those in flight. Answered by [Removed].
+type DeleteMessages struct {
+	Queue    string
+	Messages []MessageID
+}
+
+// RedriveMessages puts dead messages back, with their failures set to 0: those named, or all. Answered by [Removed].
+type RedriveMessages struct {
+	Queue    string
+	Messages []MessageID
+	Target   string // empty means the same queue
+
+	targetShard uint16 // of Target; set on the way to the shard
+}
+
+// EndPipe ends a pipe by an administrator's will. Answered by [Cancelled].
+type EndPipe struct {
+	// Handle is either of the pipe's; or else Message is one whose reply_to it is.
+	Handle  handles.Handle
+	Message MessageID
+	Text    string
+}
+
 // ListQueues lists queues by name. Answered by [QueueList].
 type ListQueues struct {
 	// Name asks for exactly one queue; if it does not exist the answer is an error.
@@ -226,18 +257,22 @@ type ListQueues struct {
 	Limit         int
 }
 
-func (*Enqueue) request()       {}
-func (*Consume) request()       {}
-func (*Reply) request()         {}
-func (*Settle) request()        {}
-func (*ExtendLeases) request()  {}
-func (*StopConsuming) request() {}
-func (*OpenPipe) request()      {}
-func (*Receive) request()       {}
-func (*Cancel) request()        {}
-func (*Describe) request()      {}
-func (*CreateQueue) request()   {}
-func (*UpdateQueue) request()   {}
-func (*DeleteQueue) request()   {}
-func (*PurgeQueue) request()    {}
-func (*ListQueues) request()    {}
+func (*Enqueue) request()         {}
+func (*Consume) request()         {}
+func (*Reply) request()           {}
+func (*Settle) request()          {}
+func (*ExtendLeases) request()    {}
+func (*StopConsuming) request()   {}
+func (*OpenPipe) request()        {}
+func (*Receive) request()         {}
+func (*Cancel) request()          {}
+func (*Describe) request()        {}
+func (*CreateQueue) request()     {}
+func (*UpdateQueue) request()     {}
+func (*DeleteQueue) request()     {}
+func (*PurgeQueue) request()      {}
+func (*ListMessages) request()    {}
+func (*DeleteMessages) request()  {}
+func (*RedriveMessages) request() {}
+func (*EndPipe) request()         {}
+func (*ListQueues) request()      {}

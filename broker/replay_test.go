@@ -65,6 +65,7 @@ type history struct {
 	receive []handles.Handle
 	leases  []handles.Handle
 	queues  []string
+	ids     []MessageID
 }
 
 type historyClient struct {
@@ -215,10 +216,12 @@ func (h *history) request() Request {
 		if hd, ok := pick(h, append(h.receive[:len(h.receive):len(h.receive)], h.send...)); ok {
 			return &Describe{Handle: hd}
 		}
-	case n < 98:
+	case n < 96:
 		return &ListQueues{}
 	default:
-		return h.administer()
+		if r := h.administer(); r != nil {
+			return r
+		}
 	}
 	return nil
 }
@@ -249,17 +252,44 @@ func (h *history) consume() *Consume {
 // administer makes a random request of an administrator.
 func (h *history) administer() Request {
 	q := h.queue()
-	switch h.rand.IntN(6) {
-	case 0:
+	switch h.rand.IntN(16) {
+	case 0, 12:
 		return &CreateQueue{Queue: q, Config: h.config()}
 	case 1, 2:
 		return &UpdateQueue{Queue: q, Config: h.config(), Fields: ConfigFields(h.rand.Uint32()) & ConfigAll}
+	case 4, 5, 6:
+		r := &RedriveMessages{Queue: q, Messages: h.messages()}
+		if h.chance(50) {
+			r.Target = h.queue()
+		}
+		return r
+	case 7, 8:
+		return &ListMessages{Queue: q, State: MessageState(h.rand.IntN(5)), Limit: 1 + h.rand.IntN(3)}
+	case 9:
+		return &DeleteMessages{Queue: q, Messages: h.messages()}
+	case 10, 11:
+		if hd, ok := pick(h, h.receive); ok && h.chance(50) {
+			return &EndPipe{Handle: hd}
+		}
+		if id, ok := pick(h, h.ids); ok {
+			return &EndPipe{Message: id}
+		}
+		return nil
 	case 3:
 		return &DeleteQueue{Queue: q, Force: h.chance(70)}
 	default:
 		states := []MessageState{0, MessageReady, MessageDelayed, MessageDead}
 		return &PurgeQueue{Queue: q, State: states[h.rand.IntN(len(states))]}
 	}
+}
+
+func (h *history) messages() (ids []MessageID) {
+	for range h.rand.IntN(4) {
+		if id, ok := pick(h, h.ids); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (h *history) config() QueueConfig {
@@ -387,6 +417,7 @@ func (h *history) takeIn(c *historyClient) {
 		}
 		switch body := e.Body.(type) {
 		case *Receipt:
+			h.ids = append(h.ids, body.Message)
 			if body.Receive.Kind != 0 {
 				h.receive = append(h.receive, h.keys.Mint(body.Receive))
 			}
@@ -482,7 +513,7 @@ func (h *history) check() {
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
-			messageExtras{}, outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
+			messageExtras{}, attempt{}, outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
 		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, liveExtras{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
 		}

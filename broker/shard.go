@@ -169,6 +169,14 @@ func (s *shard) do(l *link, op *Op, pre *prepared) {
 		s.deleteQueue(l, op, r)
 	case *PurgeQueue:
 		s.purgeQueue(l, op, r)
+	case *ListMessages:
+		s.listMessages(l, op, r)
+	case *DeleteMessages:
+		s.deleteMessages(l, op, r)
+	case *RedriveMessages:
+		s.redriveMessages(l, op, r)
+	case *EndPipe:
+		s.endPipe(l, op, r)
 	case *ListQueues:
 		s.listQueues(l, op, r)
 	}

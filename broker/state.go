@@ -115,11 +115,10 @@ type message struct {
 	replyTo         pipeRef
 	handles         []carriedHandle
 	enqueued        Time
-	deadline        Time   // withdrawn then, unless in flight; 0: never
-	until           Time   // leased: end of the lease; delayed: end of the delay
-	since           Time   // leased: since when; before its first delivery: since, or from, when it may be delivered
-	principal       string // of the consumer that has, or had, the lease
-	deadText        string
+	deadline        Time           // withdrawn then, unless in flight; 0: never
+	until           Time           // leased: end of the lease; delayed: end of the delay
+	since           Time           // leased: since when; before its first delivery: since, or from, when it may be delivered
+	principal       string         // of the consumer that has, or had, the lease
 	extras          *messageExtras // nil for most
 
 	live liveMessage

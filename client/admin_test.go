@@ -119,6 +119,80 @@ func TestEnqueueWaitsForRoom(t *testing.T) {
 	})
 }
 
+func TestMessageAdministration(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	s := consume(ctx, t, c, client.ConsumeConfig{MaxInFlight: 10}, "jobs")
+	const n = 120 // more than a page
+	for range n {
+		enqueue(ctx, t, c, "jobs", text("x"))
+		if err := nextDelivery(ctx, t, s).Reject(ctx, "no good"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var ids []string
+	for m, err := range c.Messages(ctx, "jobs", queuepb.MessageState_MESSAGE_STATE_DEAD, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, m.GetMessageId())
+	}
+	if len(ids) != n {
+		t.Fatalf("Messages() gave %d, want %d", len(ids), n)
+	}
+	for m, err := range c.Messages(ctx, "jobs", 0, 0) {
+		if err != nil || m.GetMessageId() != ids[0] {
+			t.Errorf("Messages() = %v, %v, want %s first", m, err, ids[0])
+		}
+		break // leaving is allowed
+	}
+	for _, err := range c.Messages(ctx, "none", 0, 0) {
+		if !errors.Is(err, client.ReasonQueueNotFound) {
+			t.Errorf("Messages() of no queue = %v, want QUEUE_NOT_FOUND", err)
+		}
+	}
+	if n, err := c.DeleteMessages(ctx, "jobs", ids[2:]...); err != nil || int(n) != len(ids)-2 {
+		t.Errorf("DeleteMessages() = %d, %v, want %d", n, err, len(ids)-2)
+	}
+	if _, err := c.DeleteMessages(ctx, "jobs"); !errors.Is(err, client.ReasonMessageIDsInvalid) {
+		t.Errorf("DeleteMessages() of none = %v, want MESSAGE_IDS_INVALID", err)
+	}
+	if n, err := c.RedriveMessages(ctx, "jobs", "", ids[0]); err != nil || n != 1 {
+		t.Errorf("RedriveMessages() of one = %d, %v, want 1", n, err)
+	}
+	if d := nextDelivery(ctx, t, s); d.MessageID != ids[0] {
+		t.Errorf("got %s, want the redriven %s", d.MessageID, ids[0])
+	}
+	if n, err := c.RedriveMessages(ctx, "jobs", "again"); err != nil || n != 1 {
+		t.Errorf("RedriveMessages() = %d, %v, want the 1 that is left", n, err)
+	}
+	if q, err := c.Queue(ctx, "again"); err != nil || q.GetStatistics().GetReady() != 1 {
+		t.Errorf("Queue() = %v, %v, want a message in it", q, err)
+	}
+}
+
+func TestEndPipe(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	call := c.Call(ctx, "jobs", text("x"))
+	receipt, err := call.Receipt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ended, _, err := c.EndPipeOf(ctx, receipt.MessageID, "enough"); err != nil || !ended {
+		t.Errorf("EndPipeOf() = %v, %v", ended, err)
+	}
+	if _, err := call.One(); !errors.Is(err, client.ErrRevoked) {
+		t.Errorf("the call = %v, want REVOKED", err)
+	}
+	if ended, reason, err := c.EndPipe(ctx, receipt.ReceiveHandle, ""); err != nil || ended || reason != client.ErrRevoked {
+		t.Errorf("EndPipe() of an ended pipe = %v, %v, %v", ended, reason, err)
+	}
+	if _, _, err := c.EndPipeOf(ctx, receipt.MessageID, ""); !errors.Is(err, client.ReasonMessageUnknown) {
+		t.Errorf("EndPipeOf() of a withdrawn message = %v, want MESSAGE_UNKNOWN", err)
+	}
+}
+
 // TestConsumerOfADeletedQueue: Next says why nothing more comes.
 func TestConsumerOfADeletedQueue(t *testing.T) {
 	c := newClient(t, testbed.New(t))

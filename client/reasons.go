@@ -67,6 +67,8 @@ const (
 	ReasonQueueExists           Reason = "QUEUE_EXISTS"
 	ReasonQueueNotEmpty         Reason = "QUEUE_NOT_EMPTY"
 	ReasonQueueConfigInvalid    Reason = "QUEUE_CONFIG_INVALID"
+	ReasonMessageUnknown        Reason = "MESSAGE_UNKNOWN"
+	ReasonMessageIDsInvalid     Reason = "MESSAGE_IDS_INVALID"
 	ReasonQueueFull             Reason = "QUEUE_FULL"
 	ReasonTenantQuota           Reason = "TENANT_QUOTA"
 	ReasonPipeQuota             Reason = "PIPE_QUOTA"

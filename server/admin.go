@@ -209,8 +209,12 @@ func parsePageToken(token string) (after string, _ *broker.Error) {
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	after, ok := strings.CutPrefix(string(raw), pageTokenPrefix)
 	if err != nil || !ok || checkQueue(after, "") != nil {
-		return "", refuse(reasonPageInvalid, "page_token",
-			"not a page token of this server: use next_page_token of the page before, or leave it unset")
+		return "", errPageToken()
 	}
 	return after, nil
+}
+
+func errPageToken() *broker.Error {
+	return refuse(reasonPageInvalid, "page_token",
+		"not a page token of this list: use next_page_token of the page before, or leave it unset")
 }

@@ -83,7 +83,13 @@ func TestEveryConfigFieldCanBeUpdated(t *testing.T) {
 func TestBadAdminInput(t *testing.T) {
 	c := newClient(t)
 	c.createQueue("jobs", nil)
-	must[*queuepb.EnqueueResponse](t)(c.Enqueue(c.ctx, &queuepb.EnqueueRequest{Queue: "jobs"}))
+	id := must[*queuepb.EnqueueResponse](t)(c.Enqueue(c.ctx, &queuepb.EnqueueRequest{Queue: "jobs"})).Receipt.MessageId
+	byHandle := func(h *queuepb.Handle) *queuepb.EndPipeRequest {
+		return &queuepb.EndPipeRequest{Subject: &queuepb.EndPipeRequest_Handle{Handle: h}}
+	}
+	byMessage := func(id string) *queuepb.EndPipeRequest {
+		return &queuepb.EndPipeRequest{Subject: &queuepb.EndPipeRequest_MessageId{MessageId: id}}
+	}
 	invalid := func(reason, field string) refusal { return refusal{codes.InvalidArgument, reason, field} }
 	missing := func(field string) refusal { return refusal{codes.NotFound, "QUEUE_NOT_FOUND", field} }
 	config := func(config *queuepb.QueueConfig) *queuepb.CreateQueueRequest {
@@ -117,6 +123,26 @@ func TestBadAdminInput(t *testing.T) {
 		{"purge, none", &queuepb.PurgeQueueRequest{Name: "none"}, missing("name")},
 		{"purge, in flight", &queuepb.PurgeQueueRequest{Name: "jobs", State: queuepb.MessageState_MESSAGE_STATE_IN_FLIGHT}, invalid("ENUM_UNKNOWN", "state")},
 		{"purge, unknown", &queuepb.PurgeQueueRequest{Name: "jobs", State: 77}, invalid("ENUM_UNKNOWN", "state")},
+		{"messages, bad name", &queuepb.ListMessagesRequest{Queue: "."}, invalid("QUEUE_NAME_INVALID", "queue")},
+		{"messages, none", &queuepb.ListMessagesRequest{Queue: "none"}, missing("queue")},
+		{"messages, state", &queuepb.ListMessagesRequest{Queue: "jobs", State: 9}, invalid("ENUM_UNKNOWN", "state")},
+		{"messages, page", &queuepb.ListMessagesRequest{Queue: "jobs", PageSize: 1001}, invalid("PAGE_INVALID", "page_size")},
+		{"messages, payload", &queuepb.ListMessagesRequest{Queue: "jobs", PayloadBytes: 65537}, invalid("PAGE_INVALID", "payload_bytes")},
+		{"messages, token", &queuepb.ListMessagesRequest{Queue: "jobs", PageToken: "bTE6"}, invalid("PAGE_INVALID", "page_token")},
+		{"delete messages, none", &queuepb.DeleteMessagesRequest{Queue: "jobs"}, invalid("MESSAGE_IDS_INVALID", "message_ids")},
+		{"delete messages, many", &queuepb.DeleteMessagesRequest{Queue: "jobs", MessageIds: make([]string, 1001)}, invalid("MESSAGE_IDS_INVALID", "message_ids")},
+		{"delete messages, form", &queuepb.DeleteMessagesRequest{Queue: "jobs", MessageIds: []string{id, "x"}}, invalid("MESSAGE_IDS_INVALID", "message_ids[1]")},
+		{"delete messages, no queue", &queuepb.DeleteMessagesRequest{Queue: "none", MessageIds: []string{id}}, missing("queue")},
+		{"redrive, bad name", &queuepb.RedriveMessagesRequest{Queue: "jobs", TargetQueue: "A"}, invalid("QUEUE_NAME_INVALID", "target_queue")},
+		{"redrive, form", &queuepb.RedriveMessagesRequest{Queue: "jobs", MessageIds: []string{""}}, invalid("MESSAGE_IDS_INVALID", "message_ids[0]")},
+		{"redrive, none", &queuepb.RedriveMessagesRequest{Queue: "none"}, missing("queue")},
+		{"end, nothing", &queuepb.EndPipeRequest{}, invalid("SUBJECT_MISSING", "subject")},
+		{"end, no handle", byHandle(&queuepb.Handle{Token: "x"}), invalid("HANDLE_INVALID", "handle")},
+		{"end, another tenant's", byHandle(c.mint(t, 2, 1<<40)), refusal{codes.NotFound, "HANDLE_UNKNOWN", "handle"}},
+		{"end, unknown handle", byHandle(c.mint(t, 1, 1<<40)), refusal{codes.NotFound, "HANDLE_UNKNOWN", "handle"}},
+		{"end, unknown message", byMessage(id[:22] + "0"), refusal{codes.NotFound, "MESSAGE_UNKNOWN", "message_id"}},
+		{"end, no message", byMessage("x"), refusal{codes.NotFound, "MESSAGE_UNKNOWN", "message_id"}},
+		{"end, nobody waits", byMessage(id), refusal{codes.NotFound, "MESSAGE_UNKNOWN", "message_id"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			trailer, err := administer(c.ctx, c.admin(), row.req)
@@ -146,6 +172,14 @@ func administer(ctx context.Context, admin queuepb.AdminServiceClient, req proto
 		_, err = admin.DeleteQueue(ctx, r, options)
 	case *queuepb.PurgeQueueRequest:
 		_, err = admin.PurgeQueue(ctx, r, options)
+	case *queuepb.ListMessagesRequest:
+		_, err = admin.ListMessages(ctx, r, options)
+	case *queuepb.DeleteMessagesRequest:
+		_, err = admin.DeleteMessages(ctx, r, options)
+	case *queuepb.RedriveMessagesRequest:
+		_, err = admin.RedriveMessages(ctx, r, options)
+	case *queuepb.EndPipeRequest:
+		_, err = admin.EndPipe(ctx, r, options)
 	default:
 		err = fmt.Errorf("%T has no RPC here", req)
 	}

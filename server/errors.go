@@ -49,6 +49,7 @@ const (
 	reasonLeaseRequired          broker.Reason = "LEASE_REQUIRED"
 	reasonLeasesInvalid          broker.Reason = "LEASES_INVALID"
 	reasonMaskInvalid            broker.Reason = "MASK_INVALID"
+	reasonMessageIDsInvalid      broker.Reason = "MESSAGE_IDS_INVALID"
 	reasonMoreInvalid            broker.Reason = "MORE_INVALID"
 	reasonOpIDInvalid            broker.Reason = "OP_ID_INVALID"
 	reasonOpMissing              broker.Reason = "OP_MISSING"
@@ -66,6 +67,7 @@ const (
 	reasonSessionTakenOver       broker.Reason = "SESSION_TAKEN_OVER"
 	reasonSettleTooLarge         broker.Reason = "SETTLE_TOO_LARGE"
 	reasonSlowConsumer           broker.Reason = "SLOW_CONSUMER"
+	reasonSubjectMissing         broker.Reason = "SUBJECT_MISSING"
 	reasonTimestampInvalid       broker.Reason = "TIMESTAMP_INVALID"
 	reasonVersionUnsupported     broker.Reason = "VERSION_UNSUPPORTED"
 	reasonWindowExceeded         broker.Reason = "WINDOW_EXCEEDED"
@@ -86,6 +88,7 @@ var codeOf = map[broker.Reason]broker.Code{
 	broker.ReasonDraining:       broker.CodeUnavailable,
 	broker.ReasonHandleUnknown:  broker.CodeNotFound,
 	broker.ReasonLeaseUnknown:   broker.CodeNotFound,
+	broker.ReasonMessageUnknown: broker.CodeNotFound,
 	broker.ReasonNotImplemented: broker.CodeUnimplemented,
 }
 

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-
 	"google.golang.org/grpc"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -24,32 +22,6 @@ func notImplemented(field string) *broker.Error {
 // answer with a reason.
 type unimplementedAdmin struct {
 	queuepb.UnsafeAdminServiceServer
-}
-
-// ListMessages implements the RPC.
-func (unimplementedAdmin) ListMessages(
-	context.Context, *queuepb.ListMessagesRequest,
-) (*queuepb.ListMessagesResponse, error) {
-	return nil, notImplemented("")
-}
-
-// DeleteMessages implements the RPC.
-func (unimplementedAdmin) DeleteMessages(
-	context.Context, *queuepb.DeleteMessagesRequest,
-) (*queuepb.DeleteMessagesResponse, error) {
-	return nil, notImplemented("")
-}
-
-// RedriveMessages implements the RPC.
-func (unimplementedAdmin) RedriveMessages(
-	context.Context, *queuepb.RedriveMessagesRequest,
-) (*queuepb.RedriveMessagesResponse, error) {
-	return nil, notImplemented("")
-}
-
-// EndPipe implements the RPC.
-func (unimplementedAdmin) EndPipe(context.Context, *queuepb.EndPipeRequest) (*queuepb.EndPipeResponse, error) {
-	return nil, notImplemented("")
 }
 
 // WatchQueues implements the RPC.

@@ -6236,7 +6236,8 @@ func (x *ListMessagesRequest) GetPayloadBytes() uint32 {
 // ListMessagesResponse answers ListMessages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages, in the order in which they will be delivered.
+	// The messages: those that are ready, in the order in which they will be delivered (groups aside, which take turns);
+	// delayed ones, by their time; those in flight; dead ones, oldest first. A page may be shorter than asked for.
 	Messages []*MessageInfo `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -6650,7 +6651,7 @@ type RedriveMessagesRequest struct {
 	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
 	// Their ids, at most 1,000. Default: all.
 	MessageIds []string `protobuf:"bytes,2,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`
-	// The queue to put them into. Default: the same.
+	// The queue to put them into. Default: the same. In another queue they may get new ids, without their history.
 	TargetQueue   string `protobuf:"bytes,3,opt,name=target_queue,json=targetQueue,proto3" json:"target_queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

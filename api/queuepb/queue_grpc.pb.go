@@ -909,15 +909,18 @@ type AdminServiceClient interface {
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, ENUM_UNKNOWN (also for state IN_FLIGHT); NOT_FOUND QUEUE_NOT_FOUND.
 	PurgeQueue(ctx context.Context, in *PurgeQueueRequest, opts ...grpc.CallOption) (*PurgeQueueResponse, error)
 	// ListMessages looks at the messages of a queue without touching them. Handles are not shown, only their
-	// fingerprints.
+	// fingerprints; where a token stands in a payload or header, all but its fingerprint is masked.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, PAGE_INVALID, ENUM_UNKNOWN; NOT_FOUND QUEUE_NOT_FOUND.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
-	// DeleteMessages removes single messages. Pipes whose last carrier goes with them end PURGED.
+	// DeleteMessages removes single messages, in whichever state; a consumer that has one loses its lease. Pipes whose last
+	// carrier goes with them end PURGED.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID (none, or over 1,000); NOT_FOUND QUEUE_NOT_FOUND.
 	DeleteMessages(ctx context.Context, in *DeleteMessagesRequest, opts ...grpc.CallOption) (*DeleteMessagesResponse, error)
-	// RedriveMessages puts dead messages back into a queue, with their failures set to 0. It revives no pipe.
+	// RedriveMessages puts dead messages back into a queue, with their failures set to 0; the queue's limits do not apply.
+	// It revives no pipe: where the pipe of a handle has ended, the delivery says so. Pipes that are still open are carried
+	// again.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
 	RedriveMessages(ctx context.Context, in *RedriveMessagesRequest, opts ...grpc.CallOption) (*RedriveMessagesResponse, error)
@@ -1094,15 +1097,18 @@ type AdminServiceServer interface {
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, ENUM_UNKNOWN (also for state IN_FLIGHT); NOT_FOUND QUEUE_NOT_FOUND.
 	PurgeQueue(context.Context, *PurgeQueueRequest) (*PurgeQueueResponse, error)
 	// ListMessages looks at the messages of a queue without touching them. Handles are not shown, only their
-	// fingerprints.
+	// fingerprints; where a token stands in a payload or header, all but its fingerprint is masked.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, PAGE_INVALID, ENUM_UNKNOWN; NOT_FOUND QUEUE_NOT_FOUND.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
-	// DeleteMessages removes single messages. Pipes whose last carrier goes with them end PURGED.
+	// DeleteMessages removes single messages, in whichever state; a consumer that has one loses its lease. Pipes whose last
+	// carrier goes with them end PURGED.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID (none, or over 1,000); NOT_FOUND QUEUE_NOT_FOUND.
 	DeleteMessages(context.Context, *DeleteMessagesRequest) (*DeleteMessagesResponse, error)
-	// RedriveMessages puts dead messages back into a queue, with their failures set to 0. It revives no pipe.
+	// RedriveMessages puts dead messages back into a queue, with their failures set to 0; the queue's limits do not apply.
+	// It revives no pipe: where the pipe of a handle has ended, the delivery says so. Pipes that are still open are carried
+	// again.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
 	RedriveMessages(context.Context, *RedriveMessagesRequest) (*RedriveMessagesResponse, error)

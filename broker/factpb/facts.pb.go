@@ -105,6 +105,7 @@ type Fact struct {
 	//	*Fact_QueueConfigured
 	//	*Fact_QueueDeleted
 	//	*Fact_QueueForgotten
+	//	*Fact_Redriven
 	//	*Fact_KeyUsed
 	//	*Fact_KeysForgotten
 	//	*Fact_PipeChild
@@ -384,6 +385,15 @@ func (x *Fact) GetQueueForgotten() *QueueForgotten {
 	return nil
 }
 
+func (x *Fact) GetRedriven() *Redriven {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_Redriven); ok {
+			return x.Redriven
+		}
+	}
+	return nil
+}
+
 func (x *Fact) GetKeyUsed() *KeyUsed {
 	if x != nil {
 		if x, ok := x.Kind.(*Fact_KeyUsed); ok {
@@ -545,6 +555,11 @@ type Fact_QueueForgotten struct {
 	QueueForgotten *QueueForgotten `protobuf:"bytes,26,opt,name=queue_forgotten,json=queueForgotten,proto3,oneof"`
 }
 
+type Fact_Redriven struct {
+	// A dead message was put back.
+	Redriven *Redriven `protobuf:"bytes,27,opt,name=redriven,proto3,oneof"`
+}
+
 type Fact_KeyUsed struct {
 	// An idempotency key was used for the first time.
 	KeyUsed *KeyUsed `protobuf:"bytes,40,opt,name=key_used,json=keyUsed,proto3,oneof"`
@@ -611,6 +626,8 @@ func (*Fact_QueueConfigured) isFact_Kind() {}
 func (*Fact_QueueDeleted) isFact_Kind() {}
 
 func (*Fact_QueueForgotten) isFact_Kind() {}
+
+func (*Fact_Redriven) isFact_Kind() {}
 
 func (*Fact_KeyUsed) isFact_Kind() {}
 
@@ -1898,7 +1915,11 @@ type Returned struct {
 	// The way it was settled; 0 if it was not settled by a consumer.
 	Action uint32 `protobuf:"varint,5,opt,name=action,proto3" json:"action,omitempty"`
 	// When.
-	At            int64 `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"`
+	At int64 `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"`
+	// How its attempt ended, if it was in flight.
+	Text string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
+	// The consumer that had it then.
+	Consumer      string `protobuf:"bytes,12,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1975,6 +1996,20 @@ func (x *Returned) GetAt() int64 {
 	return 0
 }
 
+func (x *Returned) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Returned) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
 // Gone removes a message.
 type Gone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1989,7 +2024,11 @@ type Gone struct {
 	// It is kept as a dead message.
 	Dead bool `protobuf:"varint,5,opt,name=dead,proto3" json:"dead,omitempty"`
 	// Why it died.
-	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	// The consumer that had it when it died.
+	Consumer string `protobuf:"bytes,11,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// Its failures, if it is kept as a dead message.
+	Failures      uint32 `protobuf:"varint,12,opt,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2066,6 +2105,120 @@ func (x *Gone) GetText() string {
 	return ""
 }
 
+func (x *Gone) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *Gone) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+// Redriven puts a dead message back.
+type Redriven struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its slot.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The number of the queue that it is put into.
+	Queue uint32 `protobuf:"varint,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Its place there.
+	Order uint64 `protobuf:"varint,3,opt,name=order,proto3" json:"order,omitempty"`
+	// When.
+	At int64 `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
+	// Until when it may wait for delivery.
+	Deadline int64 `protobuf:"varint,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// What it carries now, apart from the reply_to.
+	Handles []*CarriedHandle `protobuf:"bytes,6,rep,name=handles,proto3" json:"handles,omitempty"`
+	// The reply_to's pipe has ended: it is not tracked.
+	ReplyToEnded  bool `protobuf:"varint,7,opt,name=reply_to_ended,json=replyToEnded,proto3" json:"reply_to_ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redriven) Reset() {
+	*x = Redriven{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redriven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redriven) ProtoMessage() {}
+
+func (x *Redriven) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redriven.ProtoReflect.Descriptor instead.
+func (*Redriven) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Redriven) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *Redriven) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *Redriven) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *Redriven) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Redriven) GetDeadline() int64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *Redriven) GetHandles() []*CarriedHandle {
+	if x != nil {
+		return x.Handles
+	}
+	return nil
+}
+
+func (x *Redriven) GetReplyToEnded() bool {
+	if x != nil {
+		return x.ReplyToEnded
+	}
+	return false
+}
+
 // Replied puts a reply into a pipe.
 type Replied struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2093,7 +2246,7 @@ type Replied struct {
 
 func (x *Replied) Reset() {
 	*x = Replied{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	mi := &file_broker_factpb_facts_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2258,7 @@ func (x *Replied) String() string {
 func (*Replied) ProtoMessage() {}
 
 func (x *Replied) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	mi := &file_broker_factpb_facts_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2271,7 @@ func (x *Replied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replied.ProtoReflect.Descriptor instead.
 func (*Replied) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{19}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Replied) GetPipe() uint32 {
@@ -2203,7 +2356,7 @@ type PipeEnded struct {
 
 func (x *PipeEnded) Reset() {
 	*x = PipeEnded{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[20]
+	mi := &file_broker_factpb_facts_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2368,7 @@ func (x *PipeEnded) String() string {
 func (*PipeEnded) ProtoMessage() {}
 
 func (x *PipeEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[20]
+	mi := &file_broker_factpb_facts_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2381,7 @@ func (x *PipeEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnded.ProtoReflect.Descriptor instead.
 func (*PipeEnded) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{20}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PipeEnded) GetPipe() uint32 {
@@ -2277,7 +2430,7 @@ type PipeForgotten struct {
 
 func (x *PipeForgotten) Reset() {
 	*x = PipeForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[21]
+	mi := &file_broker_factpb_facts_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2442,7 @@ func (x *PipeForgotten) String() string {
 func (*PipeForgotten) ProtoMessage() {}
 
 func (x *PipeForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[21]
+	mi := &file_broker_factpb_facts_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2455,7 @@ func (x *PipeForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeForgotten.ProtoReflect.Descriptor instead.
 func (*PipeForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{21}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PipeForgotten) GetPipe() uint32 {
@@ -2325,7 +2478,7 @@ type PipeRead struct {
 
 func (x *PipeRead) Reset() {
 	*x = PipeRead{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[22]
+	mi := &file_broker_factpb_facts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2490,7 @@ func (x *PipeRead) String() string {
 func (*PipeRead) ProtoMessage() {}
 
 func (x *PipeRead) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[22]
+	mi := &file_broker_factpb_facts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2503,7 @@ func (x *PipeRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeRead.ProtoReflect.Descriptor instead.
 func (*PipeRead) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{22}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PipeRead) GetPipe() uint32 {
@@ -2380,7 +2533,7 @@ type RepliesTrimmed struct {
 
 func (x *RepliesTrimmed) Reset() {
 	*x = RepliesTrimmed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[23]
+	mi := &file_broker_factpb_facts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2545,7 @@ func (x *RepliesTrimmed) String() string {
 func (*RepliesTrimmed) ProtoMessage() {}
 
 func (x *RepliesTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[23]
+	mi := &file_broker_factpb_facts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2558,7 @@ func (x *RepliesTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepliesTrimmed.ProtoReflect.Descriptor instead.
 func (*RepliesTrimmed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{23}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RepliesTrimmed) GetPipe() uint32 {
@@ -2439,7 +2592,7 @@ type CarrierAdded struct {
 
 func (x *CarrierAdded) Reset() {
 	*x = CarrierAdded{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[24]
+	mi := &file_broker_factpb_facts_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2604,7 @@ func (x *CarrierAdded) String() string {
 func (*CarrierAdded) ProtoMessage() {}
 
 func (x *CarrierAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[24]
+	mi := &file_broker_factpb_facts_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2617,7 @@ func (x *CarrierAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarrierAdded.ProtoReflect.Descriptor instead.
 func (*CarrierAdded) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{24}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CarrierAdded) GetPipe() uint32 {
@@ -2510,7 +2663,7 @@ type CarrierRemoved struct {
 
 func (x *CarrierRemoved) Reset() {
 	*x = CarrierRemoved{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[25]
+	mi := &file_broker_factpb_facts_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2675,7 @@ func (x *CarrierRemoved) String() string {
 func (*CarrierRemoved) ProtoMessage() {}
 
 func (x *CarrierRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[25]
+	mi := &file_broker_factpb_facts_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2688,7 @@ func (x *CarrierRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarrierRemoved.ProtoReflect.Descriptor instead.
 func (*CarrierRemoved) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{25}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CarrierRemoved) GetPipe() uint32 {
@@ -2570,7 +2723,7 @@ type PipeOutside struct {
 
 func (x *PipeOutside) Reset() {
 	*x = PipeOutside{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[26]
+	mi := &file_broker_factpb_facts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2735,7 @@ func (x *PipeOutside) String() string {
 func (*PipeOutside) ProtoMessage() {}
 
 func (x *PipeOutside) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[26]
+	mi := &file_broker_factpb_facts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2748,7 @@ func (x *PipeOutside) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeOutside.ProtoReflect.Descriptor instead.
 func (*PipeOutside) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{26}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PipeOutside) GetPipe() uint32 {
@@ -2620,7 +2773,7 @@ type Spliced struct {
 
 func (x *Spliced) Reset() {
 	*x = Spliced{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[27]
+	mi := &file_broker_factpb_facts_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2785,7 @@ func (x *Spliced) String() string {
 func (*Spliced) ProtoMessage() {}
 
 func (x *Spliced) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[27]
+	mi := &file_broker_factpb_facts_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2798,7 @@ func (x *Spliced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spliced.ProtoReflect.Descriptor instead.
 func (*Spliced) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{27}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Spliced) GetPipe() uint32 {
@@ -2686,7 +2839,7 @@ type Feeding struct {
 
 func (x *Feeding) Reset() {
 	*x = Feeding{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[28]
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2851,7 @@ func (x *Feeding) String() string {
 func (*Feeding) ProtoMessage() {}
 
 func (x *Feeding) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[28]
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2864,7 @@ func (x *Feeding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feeding.ProtoReflect.Descriptor instead.
 func (*Feeding) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{28}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Feeding) GetPipe() uint32 {
@@ -2777,7 +2930,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2942,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2955,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Outcome) GetOp() *OpRef {
@@ -2946,14 +3099,16 @@ type Sent struct {
 	// The message, in the slot that was reserved for it.
 	Message *Enqueued `protobuf:"bytes,23,opt,name=message,proto3" json:"message,omitempty"`
 	// The message has an expiry of its own: the queue's default does not apply.
-	OwnExpiry     bool `protobuf:"varint,31,opt,name=own_expiry,json=ownExpiry,proto3" json:"own_expiry,omitempty"`
+	OwnExpiry bool `protobuf:"varint,31,opt,name=own_expiry,json=ownExpiry,proto3" json:"own_expiry,omitempty"`
+	// It concerns the send handle as a reply_to.
+	ReplyTo       bool `protobuf:"varint,32,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	mi := &file_broker_factpb_facts_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3120,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	mi := &file_broker_factpb_facts_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3133,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Sent) GetTarget() uint32 {
@@ -3149,6 +3304,13 @@ func (x *Sent) GetOwnExpiry() bool {
 	return false
 }
 
+func (x *Sent) GetReplyTo() bool {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return false
+}
+
 // OutboxTrimmed drops what another shard has applied.
 type OutboxTrimmed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3162,7 +3324,7 @@ type OutboxTrimmed struct {
 
 func (x *OutboxTrimmed) Reset() {
 	*x = OutboxTrimmed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[31]
+	mi := &file_broker_factpb_facts_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3336,7 @@ func (x *OutboxTrimmed) String() string {
 func (*OutboxTrimmed) ProtoMessage() {}
 
 func (x *OutboxTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[31]
+	mi := &file_broker_factpb_facts_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3349,7 @@ func (x *OutboxTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxTrimmed.ProtoReflect.Descriptor instead.
 func (*OutboxTrimmed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{31}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OutboxTrimmed) GetTarget() uint32 {
@@ -3217,7 +3379,7 @@ type InboxAdvanced struct {
 
 func (x *InboxAdvanced) Reset() {
 	*x = InboxAdvanced{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[32]
+	mi := &file_broker_factpb_facts_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3229,7 +3391,7 @@ func (x *InboxAdvanced) String() string {
 func (*InboxAdvanced) ProtoMessage() {}
 
 func (x *InboxAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[32]
+	mi := &file_broker_factpb_facts_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3242,7 +3404,7 @@ func (x *InboxAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InboxAdvanced.ProtoReflect.Descriptor instead.
 func (*InboxAdvanced) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{32}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InboxAdvanced) GetSource() uint32 {
@@ -3288,7 +3450,7 @@ type KeyUsed struct {
 
 func (x *KeyUsed) Reset() {
 	*x = KeyUsed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[33]
+	mi := &file_broker_factpb_facts_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3462,7 @@ func (x *KeyUsed) String() string {
 func (*KeyUsed) ProtoMessage() {}
 
 func (x *KeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[33]
+	mi := &file_broker_factpb_facts_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3475,7 @@ func (x *KeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUsed.ProtoReflect.Descriptor instead.
 func (*KeyUsed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{33}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KeyUsed) GetQueue() uint32 {
@@ -3397,7 +3559,7 @@ type KeysForgotten struct {
 
 func (x *KeysForgotten) Reset() {
 	*x = KeysForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[34]
+	mi := &file_broker_factpb_facts_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3571,7 @@ func (x *KeysForgotten) String() string {
 func (*KeysForgotten) ProtoMessage() {}
 
 func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[34]
+	mi := &file_broker_factpb_facts_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3584,7 @@ func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysForgotten.ProtoReflect.Descriptor instead.
 func (*KeysForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{34}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *KeysForgotten) GetCount() uint32 {
@@ -3438,7 +3600,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\n" +
 	"\x19broker/factpb/facts.proto\x12\x0ereplyq.fact.v1\"3\n" +
 	"\x05Batch\x12*\n" +
-	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xc3\x0e\n" +
+	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xfb\x0e\n" +
 	"\x04Fact\x12C\n" +
 	"\rqueue_created\x18\x01 \x01(\v2\x1c.replyq.fact.v1.QueueCreatedH\x00R\fqueueCreated\x12F\n" +
 	"\x0esession_opened\x18\x02 \x01(\v2\x1d.replyq.fact.v1.SessionOpenedH\x00R\rsessionOpened\x12O\n" +
@@ -3468,7 +3630,8 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\tpipe_read\x18\x17 \x01(\v2\x18.replyq.fact.v1.PipeReadH\x00R\bpipeRead\x12L\n" +
 	"\x10queue_configured\x18\x18 \x01(\v2\x1f.replyq.fact.v1.QueueConfiguredH\x00R\x0fqueueConfigured\x12C\n" +
 	"\rqueue_deleted\x18\x19 \x01(\v2\x1c.replyq.fact.v1.QueueDeletedH\x00R\fqueueDeleted\x12I\n" +
-	"\x0fqueue_forgotten\x18\x1a \x01(\v2\x1e.replyq.fact.v1.QueueForgottenH\x00R\x0equeueForgotten\x124\n" +
+	"\x0fqueue_forgotten\x18\x1a \x01(\v2\x1e.replyq.fact.v1.QueueForgottenH\x00R\x0equeueForgotten\x126\n" +
+	"\bredriven\x18\x1b \x01(\v2\x18.replyq.fact.v1.RedrivenH\x00R\bredriven\x124\n" +
 	"\bkey_used\x18( \x01(\v2\x17.replyq.fact.v1.KeyUsedH\x00R\akeyUsed\x12F\n" +
 	"\x0ekeys_forgotten\x18) \x01(\v2\x1d.replyq.fact.v1.KeysForgottenH\x00R\rkeysForgotten\x12:\n" +
 	"\n" +
@@ -3578,7 +3741,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x05grace\x18\x14 \x01(\rR\x05grace\"9\n" +
 	"\rLeaseExtended\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
-	"\x05until\x18\x02 \x01(\x03R\x05until\"\x97\x01\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"\xc7\x01\n" +
 	"\bReturned\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x1a\n" +
 	"\bfailures\x18\x02 \x01(\rR\bfailures\x12\x1d\n" +
@@ -3586,14 +3749,26 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"not_before\x18\x03 \x01(\x03R\tnotBefore\x12\x14\n" +
 	"\x05order\x18\x04 \x01(\x04R\x05order\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\rR\x06action\x12\x0e\n" +
-	"\x02at\x18\x06 \x01(\x03R\x02at\"~\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04text\x18\v \x01(\tR\x04text\x12\x1a\n" +
+	"\bconsumer\x18\f \x01(\tR\bconsumer\"\xb6\x01\n" +
 	"\x04Gone\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04fate\x18\x02 \x01(\rR\x04fate\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\rR\x06action\x12\x12\n" +
 	"\x04dead\x18\x05 \x01(\bR\x04dead\x12\x12\n" +
-	"\x04text\x18\x06 \x01(\tR\x04text\"\x9e\x02\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x1a\n" +
+	"\bconsumer\x18\v \x01(\tR\bconsumer\x12\x1a\n" +
+	"\bfailures\x18\f \x01(\rR\bfailures\"\xd5\x01\n" +
+	"\bRedriven\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\rR\x05queue\x12\x14\n" +
+	"\x05order\x18\x03 \x01(\x04R\x05order\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\x12\x1a\n" +
+	"\bdeadline\x18\x05 \x01(\x03R\bdeadline\x127\n" +
+	"\ahandles\x18\x06 \x03(\v2\x1d.replyq.fact.v1.CarriedHandleR\ahandles\x12$\n" +
+	"\x0ereply_to_ended\x18\a \x01(\bR\freplyToEnded\"\x9e\x02\n" +
 	"\aReplied\x12\x12\n" +
 	"\x04pipe\x18\x01 \x01(\rR\x04pipe\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
@@ -3657,7 +3832,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	" \x01(\x03R\bdeadline\x12\x12\n" +
 	"\x04dead\x18\v \x01(\bR\x04dead\x12-\n" +
 	"\x05parts\x18\f \x03(\v2\x17.replyq.fact.v1.OutcomeR\x05parts\x12#\n" +
-	"\rmessage_shard\x18\r \x01(\rR\fmessageShard\"\xf1\x05\n" +
+	"\rmessage_shard\x18\r \x01(\rR\fmessageShard\"\x8c\x06\n" +
 	"\x04Sent\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\rR\x06target\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12+\n" +
@@ -3687,7 +3862,8 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x06tenant\x18\x16 \x01(\rR\x06tenant\x122\n" +
 	"\amessage\x18\x17 \x01(\v2\x18.replyq.fact.v1.EnqueuedR\amessage\x12\x1d\n" +
 	"\n" +
-	"own_expiry\x18\x1f \x01(\bR\townExpiry\"?\n" +
+	"own_expiry\x18\x1f \x01(\bR\townExpiry\x12\x19\n" +
+	"\breply_to\x18  \x01(\bR\areplyTo\"?\n" +
 	"\rOutboxTrimmed\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\rR\x06target\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"?\n" +
@@ -3723,7 +3899,7 @@ func file_broker_factpb_facts_proto_rawDescGZIP() []byte {
 	return file_broker_factpb_facts_proto_rawDescData
 }
 
-var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_broker_factpb_facts_proto_goTypes = []any{
 	(*Batch)(nil),            // 0: replyq.fact.v1.Batch
 	(*Fact)(nil),             // 1: replyq.fact.v1.Fact
@@ -3744,22 +3920,23 @@ var file_broker_factpb_facts_proto_goTypes = []any{
 	(*LeaseExtended)(nil),    // 16: replyq.fact.v1.LeaseExtended
 	(*Returned)(nil),         // 17: replyq.fact.v1.Returned
 	(*Gone)(nil),             // 18: replyq.fact.v1.Gone
-	(*Replied)(nil),          // 19: replyq.fact.v1.Replied
-	(*PipeEnded)(nil),        // 20: replyq.fact.v1.PipeEnded
-	(*PipeForgotten)(nil),    // 21: replyq.fact.v1.PipeForgotten
-	(*PipeRead)(nil),         // 22: replyq.fact.v1.PipeRead
-	(*RepliesTrimmed)(nil),   // 23: replyq.fact.v1.RepliesTrimmed
-	(*CarrierAdded)(nil),     // 24: replyq.fact.v1.CarrierAdded
-	(*CarrierRemoved)(nil),   // 25: replyq.fact.v1.CarrierRemoved
-	(*PipeOutside)(nil),      // 26: replyq.fact.v1.PipeOutside
-	(*Spliced)(nil),          // 27: replyq.fact.v1.Spliced
-	(*Feeding)(nil),          // 28: replyq.fact.v1.Feeding
-	(*Outcome)(nil),          // 29: replyq.fact.v1.Outcome
-	(*Sent)(nil),             // 30: replyq.fact.v1.Sent
-	(*OutboxTrimmed)(nil),    // 31: replyq.fact.v1.OutboxTrimmed
-	(*InboxAdvanced)(nil),    // 32: replyq.fact.v1.InboxAdvanced
-	(*KeyUsed)(nil),          // 33: replyq.fact.v1.KeyUsed
-	(*KeysForgotten)(nil),    // 34: replyq.fact.v1.KeysForgotten
+	(*Redriven)(nil),         // 19: replyq.fact.v1.Redriven
+	(*Replied)(nil),          // 20: replyq.fact.v1.Replied
+	(*PipeEnded)(nil),        // 21: replyq.fact.v1.PipeEnded
+	(*PipeForgotten)(nil),    // 22: replyq.fact.v1.PipeForgotten
+	(*PipeRead)(nil),         // 23: replyq.fact.v1.PipeRead
+	(*RepliesTrimmed)(nil),   // 24: replyq.fact.v1.RepliesTrimmed
+	(*CarrierAdded)(nil),     // 25: replyq.fact.v1.CarrierAdded
+	(*CarrierRemoved)(nil),   // 26: replyq.fact.v1.CarrierRemoved
+	(*PipeOutside)(nil),      // 27: replyq.fact.v1.PipeOutside
+	(*Spliced)(nil),          // 28: replyq.fact.v1.Spliced
+	(*Feeding)(nil),          // 29: replyq.fact.v1.Feeding
+	(*Outcome)(nil),          // 30: replyq.fact.v1.Outcome
+	(*Sent)(nil),             // 31: replyq.fact.v1.Sent
+	(*OutboxTrimmed)(nil),    // 32: replyq.fact.v1.OutboxTrimmed
+	(*InboxAdvanced)(nil),    // 33: replyq.fact.v1.InboxAdvanced
+	(*KeyUsed)(nil),          // 34: replyq.fact.v1.KeyUsed
+	(*KeysForgotten)(nil),    // 35: replyq.fact.v1.KeysForgotten
 }
 var file_broker_factpb_facts_proto_depIdxs = []int32{
 	1,  // 0: replyq.fact.v1.Batch.facts:type_name -> replyq.fact.v1.Fact
@@ -3772,47 +3949,49 @@ var file_broker_factpb_facts_proto_depIdxs = []int32{
 	16, // 7: replyq.fact.v1.Fact.lease_extended:type_name -> replyq.fact.v1.LeaseExtended
 	17, // 8: replyq.fact.v1.Fact.returned:type_name -> replyq.fact.v1.Returned
 	18, // 9: replyq.fact.v1.Fact.gone:type_name -> replyq.fact.v1.Gone
-	19, // 10: replyq.fact.v1.Fact.replied:type_name -> replyq.fact.v1.Replied
-	20, // 11: replyq.fact.v1.Fact.pipe_ended:type_name -> replyq.fact.v1.PipeEnded
-	21, // 12: replyq.fact.v1.Fact.pipe_forgotten:type_name -> replyq.fact.v1.PipeForgotten
-	23, // 13: replyq.fact.v1.Fact.replies_trimmed:type_name -> replyq.fact.v1.RepliesTrimmed
-	24, // 14: replyq.fact.v1.Fact.carrier_added:type_name -> replyq.fact.v1.CarrierAdded
-	25, // 15: replyq.fact.v1.Fact.carrier_removed:type_name -> replyq.fact.v1.CarrierRemoved
-	26, // 16: replyq.fact.v1.Fact.pipe_outside:type_name -> replyq.fact.v1.PipeOutside
-	27, // 17: replyq.fact.v1.Fact.spliced:type_name -> replyq.fact.v1.Spliced
-	28, // 18: replyq.fact.v1.Fact.feeding:type_name -> replyq.fact.v1.Feeding
-	29, // 19: replyq.fact.v1.Fact.outcome:type_name -> replyq.fact.v1.Outcome
-	31, // 20: replyq.fact.v1.Fact.outbox_trimmed:type_name -> replyq.fact.v1.OutboxTrimmed
-	32, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
-	30, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
-	22, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
+	20, // 10: replyq.fact.v1.Fact.replied:type_name -> replyq.fact.v1.Replied
+	21, // 11: replyq.fact.v1.Fact.pipe_ended:type_name -> replyq.fact.v1.PipeEnded
+	22, // 12: replyq.fact.v1.Fact.pipe_forgotten:type_name -> replyq.fact.v1.PipeForgotten
+	24, // 13: replyq.fact.v1.Fact.replies_trimmed:type_name -> replyq.fact.v1.RepliesTrimmed
+	25, // 14: replyq.fact.v1.Fact.carrier_added:type_name -> replyq.fact.v1.CarrierAdded
+	26, // 15: replyq.fact.v1.Fact.carrier_removed:type_name -> replyq.fact.v1.CarrierRemoved
+	27, // 16: replyq.fact.v1.Fact.pipe_outside:type_name -> replyq.fact.v1.PipeOutside
+	28, // 17: replyq.fact.v1.Fact.spliced:type_name -> replyq.fact.v1.Spliced
+	29, // 18: replyq.fact.v1.Fact.feeding:type_name -> replyq.fact.v1.Feeding
+	30, // 19: replyq.fact.v1.Fact.outcome:type_name -> replyq.fact.v1.Outcome
+	32, // 20: replyq.fact.v1.Fact.outbox_trimmed:type_name -> replyq.fact.v1.OutboxTrimmed
+	33, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
+	31, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
+	23, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
 	7,  // 24: replyq.fact.v1.Fact.queue_configured:type_name -> replyq.fact.v1.QueueConfigured
 	8,  // 25: replyq.fact.v1.Fact.queue_deleted:type_name -> replyq.fact.v1.QueueDeleted
 	9,  // 26: replyq.fact.v1.Fact.queue_forgotten:type_name -> replyq.fact.v1.QueueForgotten
-	33, // 27: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
-	34, // 28: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
-	13, // 29: replyq.fact.v1.Fact.pipe_child:type_name -> replyq.fact.v1.PipeChild
-	3,  // 30: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
-	3,  // 31: replyq.fact.v1.PipeOpened.parent:type_name -> replyq.fact.v1.PipeRef
-	3,  // 32: replyq.fact.v1.PipeChild.child:type_name -> replyq.fact.v1.PipeRef
-	5,  // 33: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
-	5,  // 34: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
-	4,  // 35: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
-	4,  // 36: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 37: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
-	3,  // 38: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
-	2,  // 39: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
-	29, // 40: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
-	3,  // 41: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
-	4,  // 42: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 43: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
-	5,  // 44: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
-	14, // 45: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	19, // 27: replyq.fact.v1.Fact.redriven:type_name -> replyq.fact.v1.Redriven
+	34, // 28: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
+	35, // 29: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
+	13, // 30: replyq.fact.v1.Fact.pipe_child:type_name -> replyq.fact.v1.PipeChild
+	3,  // 31: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
+	3,  // 32: replyq.fact.v1.PipeOpened.parent:type_name -> replyq.fact.v1.PipeRef
+	3,  // 33: replyq.fact.v1.PipeChild.child:type_name -> replyq.fact.v1.PipeRef
+	5,  // 34: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
+	5,  // 35: replyq.fact.v1.Redriven.handles:type_name -> replyq.fact.v1.CarriedHandle
+	5,  // 36: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
+	4,  // 37: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
+	4,  // 38: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 39: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
+	3,  // 40: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
+	2,  // 41: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
+	30, // 42: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
+	3,  // 43: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
+	4,  // 44: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 45: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
+	5,  // 46: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
+	14, // 47: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_broker_factpb_facts_proto_init() }
@@ -3847,6 +4026,7 @@ func file_broker_factpb_facts_proto_init() {
 		(*Fact_QueueConfigured)(nil),
 		(*Fact_QueueDeleted)(nil),
 		(*Fact_QueueForgotten)(nil),
+		(*Fact_Redriven)(nil),
 		(*Fact_KeyUsed)(nil),
 		(*Fact_KeysForgotten)(nil),
 		(*Fact_PipeChild)(nil),
@@ -3857,7 +4037,7 @@ func file_broker_factpb_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_broker_factpb_facts_proto_rawDesc), len(file_broker_factpb_facts_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
