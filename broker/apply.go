@@ -19,21 +19,14 @@ func (st *state) apply(f fact) {
 		st.applyEnqueued(f)
 	case *factpb.Leased:
 		m := st.messages.at(f.Slot)
-		m.state, m.attempt, m.until, m.principal, m.leasedAt = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
+		m.state, m.attempt, m.until, m.principal, m.since = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
 		m.grace = uint16(f.Grace)
 	case *factpb.LeaseExtended:
 		st.messages.at(f.Slot).until = Time(f.Until)
 	case *factpb.Returned:
-		m := st.messages.at(f.Slot)
-		if f.Action != 0 {
-			st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)})
-		}
-		m.state, m.until = messageReady, Time(f.NotBefore)
-		if m.until != 0 {
-			m.state = messageDelayed
-		}
-		m.failures, m.order = f.Failures, f.Order
-		st.order = max(st.order, f.Order)
+		st.applyReturned(f)
+	case *factpb.Redriven:
+		st.applyRedriven(f)
 	case *factpb.Gone:
 		st.applyGone(f)
 	case *factpb.PipeOpened:
@@ -63,9 +56,16 @@ func (st *state) apply(f fact) {
 	case *factpb.Outcome:
 		st.applyOutcome(f)
 	case *factpb.QueueCreated:
-		q := &queue{number: f.Number, tenant: f.Tenant, name: f.Name, created: Time(f.At)}
-		st.queues = append(st.queues, q)
-		st.byName[queueKey{f.Tenant, f.Name}] = q
+		st.applyQueueCreated(f)
+	case *factpb.QueueConfigured:
+		st.applyQueueConfigured(f)
+	case *factpb.QueueDeleted:
+		q := st.queues[f.Queue]
+		q.deleted = true
+		delete(st.byName, queueKey{q.tenant, q.name})
+	case *factpb.QueueForgotten:
+		st.queues[f.Queue] = nil
+		st.freeQueues = append(st.freeQueues, freeQueue{f.Queue, Time(f.At)})
 	case *factpb.SessionOpened:
 		st.sessions = append(st.sessions, &outcomes{key: string(f.Key)})
 		st.sessionByKey[string(f.Key)] = f.Number
@@ -120,11 +120,20 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 		enqueued: Time(f.At), deadline: Time(f.Deadline), until: Time(f.NotBefore),
 		live: live,
 	}
+	m.since = m.enqueued
 	if m.until != 0 {
-		m.state = messageDelayed
+		m.state, m.since = messageDelayed, m.until
+	}
+	if f.Priority != 0 || f.Group != "" {
+		m.extras = &messageExtras{priority: uint8(f.Priority), group: f.Group}
 	}
 	st.order = max(st.order, f.Order)
-	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(f.Tag)}
+	st.carry(f.Slot, m)
+}
+
+// carry adds a message as a carrier of its handles.
+func (st *state) carry(slot uint32, m *message) {
+	ref := carrierRef{shard: st.shard, slot: slot, number: uint64(m.tag)}
 	if !m.replyTo.isZero() && !m.replyToEnded {
 		st.addCarrier(m.replyTo, carrier{carrierRef: ref, replyTo: true})
 	}
@@ -172,10 +181,43 @@ func (p *pipe) removeCarrier(ref carrierRef, receive bool) {
 	}
 }
 
+func (st *state) applyQueueCreated(f *factpb.QueueCreated) {
+	q := &queue{number: f.Number, tenant: f.Tenant, name: f.Name, created: Time(f.At), config: &defaultConfig}
+	if int(f.Number) < len(st.queues) {
+		st.queues[f.Number], st.freeQueues = q, st.freeQueues[1:]
+	} else {
+		st.queues = append(st.queues, q)
+	}
+	st.byName[queueKey{f.Tenant, f.Name}] = q
+}
+
+func (st *state) applyQueueConfigured(f *factpb.QueueConfigured) {
+	q := st.queues[f.Queue]
+	q.given = configOf(f)
+	effective := q.given.Effective()
+	q.config = &effective
+	st.trimDead(q)
+}
+
+// trimDead drops the oldest dead messages of a queue that has too many.
+func (st *state) trimDead(q *queue) {
+	n := max(len(q.dead)-int(q.config.MaxDead), 0)
+	for _, slot := range q.dead[:n] {
+		st.freeMessage(slot)
+	}
+	q.dead = slices.Delete(q.dead, 0, n)
+}
+
 // applyGone removes a message, or keeps it as a dead one. Either way it carries no handle any more.
 func (st *state) applyGone(f *factpb.Gone) {
 	m := st.messages.at(f.Slot)
-	if f.Action != 0 {
+	q := st.queues[m.queue]
+	if m.state == messageDead {
+		st.dropDead(q, f.Slot)
+		st.freeMessage(f.Slot)
+		return
+	}
+	if f.Action != 0 || m.state == messageLeased { // a lease that was taken away is remembered as well
 		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), f.Dead, Time(f.At)})
 	}
 	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(m.tag)}
@@ -187,13 +229,16 @@ func (st *state) applyGone(f *factpb.Gone) {
 		st.freeMessage(f.Slot)
 		return
 	}
-	m.state, m.until, m.deadText = messageDead, Time(f.At), f.Text
-	q := st.queues[m.queue]
+	m.note(f.Consumer, f.Text, Time(f.At))
+	m.state, m.until, m.failures, m.extras.deadReason = messageDead, Time(f.At), f.Failures, EndReason(f.Fate)
 	q.dead = append(q.dead, f.Slot)
-	if len(q.dead) > maxDead {
-		st.freeMessage(q.dead[0])
-		q.dead = slices.Delete(q.dead, 0, 1)
-	}
+	st.trimDead(q)
+}
+
+// dropDead takes a message off its queue's dead list.
+func (st *state) dropDead(q *queue, slot uint32) {
+	i := slices.Index(q.dead, slot)
+	q.dead = slices.Delete(q.dead, i, i+1)
 }
 
 func (st *state) freeMessage(slot uint32) {

@@ -101,7 +101,7 @@ func (s *shard) keepHeld(c, older *consumer, h handles.Handle) {
 	s.pushBack(&c.held, slot)
 	c.inFlight++
 	if m.until <= s.now { // it ended while the server was down
-		s.commit(&factpb.LeaseExtended{Slot: slot, Until: int64(s.now.Add(c.leaseTime))})
+		s.commit(&factpb.LeaseExtended{Slot: slot, Until: int64(s.now.Add(c.leaseAt(s.st.queues[m.queue])))})
 	}
 	s.timeMessage(slot)
 	if m.live.goneBy != EndOpen {

@@ -115,8 +115,8 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 			return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
 		}
 	}
-	s.restore()
 	s.journalled = true
+	s.restore()
 	r.keeper = newKeeper(r, j)
 	return r, nil
 }
@@ -155,8 +155,10 @@ func (b *Broker) InFlight() uint64 {
 	n := uint64(0)
 	for _, r := range b.runners {
 		r.run(func(s *shard) {
-			for _, q := range s.st.queues[1:] {
-				n += q.live.leasedN
+			for _, q := range s.st.queues {
+				if q != nil {
+					n += q.live.leasedN
+				}
 			}
 		})
 	}

@@ -11,24 +11,36 @@ import (
 // What must hold in a shard, and between shards, whenever nothing is under way.
 
 // checkConsistent checks what must hold between the parts of a shard.
-func checkConsistent(t *testing.T, s *shard) {
+func checkConsistent(t *testing.T, s *shard, restored bool) {
 	t.Helper()
 	checkKeys(t, s)
 	checkConsumers(t, s)
 	st := s.st
-	counts := make(map[uint32][3]uint64)
+	type count struct{ ready, leased, delayed, bytes, leasedBytes, waiters uint64 }
+	counts := make(map[uint32]count)
 	required := make(map[uint32]int)
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
 		m := st.messages.at(slot)
 		c := counts[m.queue]
+		if m.state > messageReserved && st.queues[m.queue] == nil {
+			t.Errorf("message %d is in a queue that is gone", slot)
+			continue
+		}
 		if m.requireConsumer && m.attempt == 0 && (m.state == messageReady || m.state == messageDelayed) {
 			required[m.queue]++
 		}
 		switch m.state {
 		case messageReady:
-			c[0]++
+			c.ready++
 		case messageLeased:
-			c[1]++
+			c.leased++
+			c.leasedBytes += uint64(len(m.body))
+			if restored { // its consumer has a while to come back
+				if m.live.timer.at < s.now.Add(orphanWait) {
+					t.Errorf("leased message %d of before: timer at %d, now is %d", slot, m.live.timer.at, s.now)
+				}
+				break
+			}
 			if m.live.holder == nil {
 				t.Errorf("leased message %d: nobody holds it", slot)
 			}
@@ -36,9 +48,13 @@ func checkConsistent(t *testing.T, s *shard) {
 				t.Errorf("leased message %d: timer at %d, lease until %d", slot, m.live.timer.at, m.until)
 			}
 		case messageDelayed:
-			c[2]++
+			c.delayed++
 		default:
 			continue
+		}
+		c.bytes += uint64(len(m.body))
+		if m.live.waited {
+			c.waiters++
 		}
 		counts[m.queue] = c
 		ref := carrierRef{shard: st.shard, slot: slot, number: uint64(m.tag)}
@@ -51,28 +67,23 @@ func checkConsistent(t *testing.T, s *shard) {
 			checkCarried(t, st, m.replyTo, ref)
 		}
 	}
-	for _, q := range st.queues[1:] {
-		if got, want := [3]uint64{q.live.readyN, q.live.leasedN, q.live.delayedN}, counts[q.number]; got != want {
-			t.Errorf("queue %q: counts ready, leased, delayed %v, want %v", q.name, got, want)
+	for _, q := range st.queues {
+		if q == nil {
+			continue
 		}
 		if len(q.live.required) != required[q.number] || q.deserted() && required[q.number] > 0 {
 			t.Errorf("queue %q: %d require a consumer, want %d; deserted: %v", q.name, len(q.live.required), required[q.number], q.deserted())
 		}
-		n, order := uint64(0), uint64(0)
-		for slot := q.live.ready.head; slot != 0; slot = st.messages.at(slot).live.next {
-			n++
-			if m := st.messages.at(slot); m.order < order {
-				t.Errorf("queue %q: order %d behind %d", q.name, m.order, order)
-			} else {
-				order = m.order
-			}
+		live := &q.live
+		got := count{live.readyN, live.leasedN, live.delayedN, live.bytes, live.leasedBytes, live.waiters}
+		if want := counts[q.number]; got != want {
+			t.Errorf("queue %q: counts %+v, want %+v", q.name, got, want)
 		}
-		if n != q.live.readyN {
-			t.Errorf("queue %q: %d in the ready list, want %d", q.name, n, q.live.readyN)
+		checkRows(t, s, q)
+		if q.deleted && len(s.chores) == 0 {
+			t.Errorf("queue %q was deleted and is still there", q.name)
 		}
-		if n > 0 && q.live.seats.head != nil {
-			t.Errorf("queue %q: %d ready although a consumer has room", q.name, n)
-		}
+		checkDelayed(t, st, q)
 	}
 	for slot := uint32(1); slot <= st.pipes.top; slot++ {
 		p := st.pipes.at(slot)
@@ -141,8 +152,8 @@ func checkConsumers(t *testing.T, s *shard) {
 			t.Errorf("consumer %q holds %d, counts %d", c.id, n, c.inFlight)
 		}
 	}
-	for _, q := range s.st.queues[1:] {
-		if q.live.away != away[q.number] {
+	for _, q := range s.st.queues {
+		if q != nil && q.live.away != away[q.number] {
 			t.Errorf("queue %q: counts %d away, want %d", q.name, q.live.away, away[q.number])
 		}
 	}
@@ -170,6 +181,91 @@ func checkRelatives(t *testing.T, s *shard, slot uint32) {
 		} else if _, ok := of.children[ref]; !ok {
 			t.Errorf("pipe %d: its parent %+v does not know it", slot, r.parent)
 		}
+	}
+}
+
+// checkRows checks that each ready message of a queue is in its row, in order, and that every row that should have its
+// turn has it.
+func checkRows(t *testing.T, s *shard, q *queue) {
+	t.Helper()
+	rows := []*row{&q.live.ready}
+	if l := q.live.lanes; l != nil {
+		for _, r := range l.loose[1:] {
+			if r != nil {
+				rows = append(rows, r)
+			}
+		}
+		for _, g := range l.groups {
+			rows = append(rows, g.rows...)
+			checkGroup(t, s, q, g)
+		}
+	}
+	inRows, mayGo := uint64(0), false
+	for _, r := range rows {
+		order := uint64(0)
+		for slot := r.head; slot != 0; slot = s.st.messages.at(slot).live.next {
+			inRows++
+			m := s.st.messages.at(slot)
+			if m.state != messageReady || m.queue != q.number || s.rowOf(q, m) != r {
+				t.Errorf("queue %q: message %d is in a row where it does not belong", q.name, slot)
+			}
+			if m.order <= order {
+				t.Errorf("queue %q: order %d behind %d", q.name, m.order, order)
+			}
+			order = m.order
+			if m.special() && !m.extras.live.aged {
+				t.Errorf("queue %q: message %d is ready and has no age", q.name, slot)
+			}
+		}
+		turns := r.head != 0 && !r.group.blocked(q.config.GroupConcurrency)
+		if q.live.lanes != nil && r.turning != turns {
+			t.Errorf("queue %q: a row's turning is %v, want %v", q.name, r.turning, turns)
+		}
+		mayGo = mayGo || turns
+	}
+	if inRows != q.live.readyN {
+		t.Errorf("queue %q: %d in rows, want %d", q.name, inRows, q.live.readyN)
+	}
+	if mayGo && q.live.seats.head != nil && !q.config.Paused {
+		t.Errorf("queue %q: messages are ready although a consumer has room", q.name)
+	}
+}
+
+// checkGroup checks a group's counts.
+func checkGroup(t *testing.T, s *shard, q *queue, g *group) {
+	t.Helper()
+	want := group{name: g.name, rows: g.rows}
+	for slot := uint32(1); slot <= s.st.messages.top; slot++ {
+		m := s.st.messages.at(slot)
+		if m.state <= messageReserved || m.state == messageDead || m.queue != q.number || m.group() != g.name {
+			continue
+		}
+		want.messages++
+		switch {
+		case m.state == messageLeased:
+			want.leased++
+		case m.state == messageDelayed && m.attempt > 0:
+			want.held++
+		}
+	}
+	if g.messages != want.messages || g.leased != want.leased || g.held != want.held || g.messages == 0 {
+		t.Errorf("queue %q, group %q: %d messages, %d leased, %d held back, want %d, %d, %d and not 0 messages",
+			q.name, g.name, g.messages, g.leased, g.held, want.messages, want.leased, want.held)
+	}
+}
+
+// checkDelayed checks that a queue's list of delayed messages has them all.
+func checkDelayed(t *testing.T, st *state, q *queue) {
+	t.Helper()
+	n := uint64(0)
+	for slot := q.live.delayed.head; slot != 0; slot = st.messages.at(slot).live.next {
+		n++
+		if m := st.messages.at(slot); m.state != messageDelayed || m.queue != q.number {
+			t.Errorf("queue %q: message %d of state %d among the delayed ones", q.name, slot, m.state)
+		}
+	}
+	if n != q.live.delayedN {
+		t.Errorf("queue %q: %d in the list of delayed ones, want %d", q.name, n, q.live.delayedN)
 	}
 }
 

@@ -3,10 +3,7 @@ package broker
 import (
 	"fmt"
 	"slices"
-	"time"
 )
-
-const defaultLeaseTime = 30 * time.Second
 
 func (s *shard) consume(l *link, op *Op, r *Consume) {
 	if err := s.checkConsume(l, r, r.Queues); err != nil {
@@ -61,11 +58,8 @@ func (s *shard) register(l *link, op *Op, r *Consume, id string, e *edge) *consu
 		credit: op.Credit, bounded: op.Credit > 0, leaseTime: r.LeaseTime, grace: r.Grace,
 		deliveries: r.MaxDeliveries, wait: r.Wait, activeAt: s.now, edge: e,
 	}
-	if c.leaseTime == 0 {
-		c.leaseTime = defaultLeaseTime
-	}
 	for _, name := range r.Queues {
-		q := s.st.byName[queueKey{key.tenant, name}]
+		q, _ := s.queueFor(key.tenant, name) // it may have been deleted since queuesFor
 		q.live.consumers++
 		c.seats = append(c.seats, &seat{consumer: c, queue: q})
 	}
@@ -113,7 +107,7 @@ func (s *shard) checkQueues(l *link, r *Consume, all []string) *Error {
 func (s *shard) reseat(c *consumer) {
 	if c.stopping {
 		if c.inFlight == 0 {
-			s.endConsumer(c, nil)
+			s.endConsumer(c, c.endErr)
 		}
 		return
 	}
@@ -123,7 +117,7 @@ func (s *shard) reseat(c *consumer) {
 	for _, seat := range c.seats {
 		if !seat.seated {
 			seat.queue.live.seats.pushBack(seat)
-			if seat.queue.live.ready.head != 0 {
+			if seat.queue.live.readyN > 0 {
 				s.later(work{kind: workDispatch, queue: seat.queue})
 			}
 		}
@@ -172,7 +166,7 @@ func (s *shard) returnHeld(c *consumer, why string) {
 		s.unlink(&c.held, slot)
 		m.live.holder = nil
 		c.inFlight--
-		s.giveBack(slot, returning{failed: true, text: why})
+		s.giveBack(slot, returning{failed: true, text: why, consumer: c.id})
 	}
 }
 

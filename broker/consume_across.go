@@ -102,6 +102,9 @@ func (s *Session) openEdge(home uint16, op *Op, r *Consume, parts []*Consume) {
 			continue
 		}
 		e.shards = append(e.shards, uint16(i))
+		if len(p.Queues) > 0 {
+			e.feeding++
+		}
 		s.broker.runners[i].runKept(func(sh *shard) {
 			if l := s.linkAt(sh); l != nil {
 				started.Created = append(started.Created, sh.queuesFor(l, p)...)

@@ -25,6 +25,9 @@ const (
 	sentChildOpened = 20
 	sentChildEnded  = 21
 	sentParentEnded = 22
+
+	sentCarrierAdded = 30
+	sentRedriven     = 31
 )
 
 // prepared is what the shell did on other shards before an operation: adding carriers, reserving slots, checking a
@@ -144,7 +147,9 @@ func (s *shard) sendMessage(tenant uint32, plan *enqueuePlan, t *target, waits *
 			Handles:      handleFacts(plan.handles),
 			ReplyToShard: uint32(plan.replyTo.ref.shard), ReplyToSlot: plan.replyTo.ref.slot,
 			ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended,
+			Priority: uint32(plan.e.Priority), Group: plan.e.Group,
 		},
+		OwnExpiry: plan.e.Expiry > 0,
 	}
 	s.send(e)
 	s.await(e, waits, false, index)
@@ -212,10 +217,17 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		q, created := s.queueFor(e.Tenant, e.Queue)
 		m := e.Message
 		m.Queue, m.Nonce, m.Order, m.At = q.number, s.nonce(), s.st.order+1, int64(s.now)
+		if d := q.config.DefaultExpiry; d > 0 && !e.OwnExpiry {
+			m.Deadline = int64(earlier(Time(m.Deadline), s.now.Add(d)))
+		}
 		s.stored(q, m)
 		result.receipt = Receipt{
 			Message: s.st.messageID(m.Slot, m.Tag), QueueCreated: created, Consumers: uint32(q.live.consumers),
 		}
+	case sentCarrierAdded:
+		s.carrierAdded(e)
+	case sentRedriven:
+		s.redrivenFromElsewhere(e)
 	case sentFeedStart:
 		s.feedStarted(e)
 	case sentFeedReply:

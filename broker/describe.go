@@ -2,8 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 	"time"
 
 	"github.com/replyq/replyq/handles"
@@ -101,6 +99,8 @@ func carrierWait(c CarrierDescription) WaitState {
 		return WaitInFlight
 	case c.State == MessageDelayed:
 		return WaitDelayed
+	case c.Paused:
+		return WaitPaused
 	case c.Consumers == 0:
 		return WaitNoConsumer
 	default:
@@ -117,6 +117,8 @@ func carrierSummary(c CarrierDescription, now Time) string {
 		return fmt.Sprintf("a consumer of queue %q works on it, attempt %d, its lease ends in %v", c.Queue, c.Attempts, left)
 	case WaitDelayed:
 		return fmt.Sprintf("the message is held back in queue %q for another %v", c.Queue, left)
+	case WaitPaused:
+		return fmt.Sprintf("the message waits in queue %q, which is paused; resume it", c.Queue)
 	case WaitNoConsumer:
 		return fmt.Sprintf("the message waits in queue %q, which nobody consumes; start a consumer", c.Queue)
 	default:
@@ -136,7 +138,7 @@ func (s *shard) describeMessage(slot uint32, m *message) CarrierDescription {
 	q := s.st.queues[m.queue]
 	d := CarrierDescription{
 		Message: s.st.messageID(slot, m.tag), Queue: q.name, Attempts: m.attempt, Failures: m.failures,
-		Consumers: uint32(q.live.consumers),
+		Consumers: uint32(q.live.consumers), Paused: q.config.Paused,
 	}
 	switch m.state {
 	case messageLeased:
@@ -145,6 +147,11 @@ func (s *shard) describeMessage(slot uint32, m *message) CarrierDescription {
 		d.State, d.Until = MessageDelayed, m.until
 	default:
 		d.State = MessageReady
+		if l := q.live.lanes; l != nil {
+			for p := m.priority() + 1; p < priorities; p++ {
+				d.Position += l.ready[p]
+			}
+		}
 		for at := m.live.prev; at != 0 && d.Position < countedPosition; at = s.st.messages.at(at).live.prev {
 			d.Position++
 		}
@@ -165,67 +172,3 @@ func reasonName(r EndReason) string {
 
 // String is the reason's name on the wire, without its prefix.
 func (r EndReason) String() string { return reasonName(r) }
-
-func (s *shard) createQueue(l *link, op *Op, r *CreateQueue) {
-	q, created := s.queueFor(l.session.identity.Tenant, r.Queue)
-	if !created {
-		s.refuse(l, op.ID, &Error{
-			Code: CodeAlreadyExists, Reason: ReasonQueueExists, Field: "name",
-			Text: fmt.Sprintf("queue %q exists already; update it instead", r.Queue),
-		})
-		return
-	}
-	s.emit(l, op.ID, true, &QueueList{Queues: []QueueInfo{s.queueInfo(q)}})
-}
-
-func (s *shard) listQueues(l *link, op *Op, r *ListQueues) {
-	list := s.queues(l.session.identity.Tenant, r)
-	if r.Name != "" && len(list.Queues) == 0 {
-		s.refuse(l, op.ID, errQueueNotFound("name", r.Name, ""))
-		return
-	}
-	s.emit(l, op.ID, true, list)
-}
-
-func (s *shard) queues(tenant uint32, r *ListQueues) *QueueList {
-	list := &QueueList{}
-	if r.Name != "" {
-		if q := s.st.byName[queueKey{tenant, r.Name}]; q != nil {
-			list.Queues = append(list.Queues, s.queueInfo(q))
-		}
-		return list
-	}
-	var found []*queue
-	for _, q := range s.st.queues[1:] {
-		if q.tenant == tenant && strings.HasPrefix(q.name, r.Prefix) && q.name > r.After {
-			found = append(found, q)
-		}
-	}
-	sort.Slice(found, func(i, j int) bool { return found[i].name < found[j].name })
-	n := min(listLimit(r), len(found))
-	list.More = len(found) > n
-	for _, q := range found[:n] {
-		list.Queues = append(list.Queues, s.queueInfo(q))
-	}
-	return list
-}
-
-func listLimit(r *ListQueues) int {
-	if r.Limit == 0 {
-		return 100
-	}
-	return r.Limit
-}
-
-func (s *shard) queueInfo(q *queue) QueueInfo {
-	live := &q.live
-	info := QueueInfo{
-		Name: q.name, CreatedAt: q.created, Ready: live.readyN, InFlight: live.leasedN, Delayed: live.delayedN,
-		Dead: uint64(len(q.dead)), Bytes: live.bytes, Consumers: uint32(live.consumers), Waiters: live.waiters, Enqueued: live.enqueued,
-		Delivered: live.delivered, Acked: live.acked, Failed: live.failed,
-	}
-	if head := live.ready.head; head != 0 {
-		info.OldestAge = time.Duration(s.now - s.st.messages.at(head).enqueued)
-	}
-	return info
-}

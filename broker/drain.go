@@ -3,8 +3,8 @@ package broker
 // drain makes a shard take nothing new.
 func (s *shard) drain() {
 	s.draining = true
-	for _, q := range s.st.queues[1:] {
-		for q.live.seats.head != nil {
+	for _, q := range s.st.queues {
+		for q != nil && q.live.seats.head != nil {
 			q.live.seats.remove(q.live.seats.head)
 		}
 	}

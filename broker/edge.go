@@ -29,6 +29,8 @@ type edge struct {
 	offers   []uint16 // shards that have something, in the order in which they said so
 	running  bool     // all parts are there
 	stopping bool     // nothing more is taken; it ends when all is settled
+	feeding  int      // parts that have a queue
+	endErr   *Error   // with which it ends
 	over     bool
 	pumping  bool // somebody takes
 }
@@ -52,6 +54,13 @@ func (e *edge) noted(from uint16, n edgeNote) {
 		e.mu.Unlock()
 	case noteIdle:
 		e.idle(n.at)
+	case noteNoQueue:
+		e.mu.Lock()
+		if e.feeding--; e.feeding == 0 {
+			e.stopping = true
+			e.endErr = errQueuesDeleted()
+		}
+		e.mu.Unlock()
 	case noteTakenOver:
 		// Who has taken it over goes through all shards, and takes there what it names; so the parts are left alone.
 		if e.close() {
@@ -114,10 +123,10 @@ func (e *edge) pump() {
 		e.stopping = e.stopping || e.limited && e.left <= 0
 	}
 	e.pumping = false
-	done := e.stopping && e.inFlight <= 0
+	done, err := e.stopping && e.inFlight <= 0, e.endErr
 	e.mu.Unlock()
 	if done {
-		e.finish(nil)
+		e.finish(err)
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	noteFreed                     // a delivery was settled or lost
 	noteIdle                      // the time without a delivery may be over
 	noteTakenOver                 // another stream has the consumer's id
+	noteNoQueue                   // all queues of the part were deleted
 )
 
 func (s *shard) note(c *consumer, kind noteKind) {

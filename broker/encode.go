@@ -72,6 +72,14 @@ func wrap(f fact) *factpb.Fact {
 		return &factpb.Fact{Kind: &factpb.Fact_OutboxTrimmed{OutboxTrimmed: f}}
 	case *factpb.InboxAdvanced:
 		return &factpb.Fact{Kind: &factpb.Fact_InboxAdvanced{InboxAdvanced: f}}
+	case *factpb.QueueConfigured:
+		return &factpb.Fact{Kind: &factpb.Fact_QueueConfigured{QueueConfigured: f}}
+	case *factpb.QueueDeleted:
+		return &factpb.Fact{Kind: &factpb.Fact_QueueDeleted{QueueDeleted: f}}
+	case *factpb.QueueForgotten:
+		return &factpb.Fact{Kind: &factpb.Fact_QueueForgotten{QueueForgotten: f}}
+	case *factpb.Redriven:
+		return &factpb.Fact{Kind: &factpb.Fact_Redriven{Redriven: f}}
 	case *factpb.Sent:
 		return &factpb.Fact{Kind: &factpb.Fact_Sent{Sent: f}}
 	case *factpb.KeyUsed:
@@ -132,6 +140,14 @@ func unwrap(w *factpb.Fact) fact {
 		return k.OutboxTrimmed
 	case *factpb.Fact_InboxAdvanced:
 		return k.InboxAdvanced
+	case *factpb.Fact_QueueConfigured:
+		return k.QueueConfigured
+	case *factpb.Fact_QueueDeleted:
+		return k.QueueDeleted
+	case *factpb.Fact_QueueForgotten:
+		return k.QueueForgotten
+	case *factpb.Fact_Redriven:
+		return k.Redriven
 	case *factpb.Fact_Sent:
 		return k.Sent
 	case *factpb.Fact_KeyUsed:

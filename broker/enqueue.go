@@ -24,6 +24,7 @@ type enqueuePlan struct {
 	parent    resolved // of the pipe to open
 	deadline  Time
 	notBefore Time
+	overflows bool // its queue is full, and drops messages for it
 }
 
 func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
@@ -115,8 +116,20 @@ func (s *shard) planEnqueue(tenant uint32, e *Enqueue, pre *prepared, field stri
 			Text: fmt.Sprintf("nobody consumes queue %q; start a consumer, or leave require_consumer out", e.Queue),
 		}
 	}
-	if e.Expiry > 0 {
-		plan.deadline = s.now.Add(e.Expiry)
+	expiry := e.Expiry
+	if q != nil {
+		if expiry == 0 {
+			expiry = q.config.DefaultExpiry
+		}
+		if !settling && !q.fits(len(e.Body)) {
+			if !q.config.DropOldest {
+				return plan, errQueueFull(q)
+			}
+			plan.overflows = true
+		}
+	}
+	if expiry > 0 {
+		plan.deadline = s.now.Add(expiry)
 	}
 	if !e.ReplyTo.IsZero() {
 		r := s.resolve(e.ReplyTo, pre)
@@ -193,6 +206,9 @@ func (s *shard) resolveCargo(c *Cargo, pre *prepared, field string, settling boo
 // store commits a planned message and returns its receipt, without a pipe.
 func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo bool) *Receipt {
 	q, created := s.queueFor(tenant, plan.e.Queue)
+	if plan.overflows {
+		s.makeRoom(q, len(plan.e.Body))
+	}
 	slot, tag := pre.reserved()
 	if slot == 0 {
 		slot, tag = s.reserveMessage()
@@ -204,6 +220,7 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 		Handles: handleFacts(plan.handles), OwnReplyTo: ownReplyTo,
 		ReplyToShard: uint32(plan.replyTo.ref.shard), ReplyToSlot: plan.replyTo.ref.slot,
 		ReplyToNonce: plan.replyTo.ref.nonce, ReplyToEnded: plan.replyTo.ended, RequireConsumer: plan.e.RequireConsumer,
+		Priority: uint32(plan.e.Priority), Group: plan.e.Group,
 	}
 	s.stored(q, f)
 	for _, ref := range plan.found {
@@ -215,23 +232,31 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 // stored commits a message and lines it up.
 func (s *shard) stored(q *queue, f *factpb.Enqueued) {
 	s.commit(f)
-	m := s.st.messages.at(f.Slot)
 	q.live.enqueued++
+	s.enter(q, f.Slot)
+}
+
+// enter lines up a message that is new in its queue.
+func (s *shard) enter(q *queue, slot uint32) {
+	m := s.st.messages.at(slot)
 	q.live.bytes += uint64(len(m.body))
 	if m.live.waited = !m.replyTo.isZero() && !m.replyToEnded; m.live.waited {
 		q.live.waiters++
 	}
-	if m.requireConsumer {
-		q.require(f.Slot)
+	if m.requireConsumer && m.attempt == 0 {
+		q.require(slot)
+	}
+	if m.special() {
+		s.join(q, m)
 	}
 	if m.state == messageDelayed {
+		s.pushBack(&q.live.delayed, slot)
 		q.live.delayedN++
 	} else {
-		s.pushBack(&q.live.ready, f.Slot)
-		q.live.readyN++
+		s.lineIn(q, slot)
 		s.later(work{kind: workDispatch, queue: q})
 	}
-	s.timeMessage(f.Slot)
+	s.timeMessage(slot)
 }
 
 // reserveMessage takes a slot for a message and draws its tag.
@@ -248,15 +273,6 @@ func (s *shard) nonce() uint64 {
 			return n
 		}
 	}
-}
-
-// queueFor finds a queue, or makes it.
-func (s *shard) queueFor(tenant uint32, name string) (q *queue, created bool) {
-	if q := s.st.byName[queueKey{tenant, name}]; q != nil {
-		return q, false
-	}
-	s.commit(&factpb.QueueCreated{Number: uint32(len(s.st.queues)), Tenant: tenant, Name: name, At: int64(s.now)})
-	return s.st.byName[queueKey{tenant, name}], true
 }
 
 func earlier(a, b Time) Time {

@@ -13,7 +13,8 @@ type Event struct {
 	// Done says that nothing more comes for it.
 	Done bool
 	// Body is one of *Receipt, *Started, *Delivery, *WaiterGone, *LeaseLost, *Attached, *ReplyItem, *End, *ReplyResult,
-	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Error; nil if the operation
+	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Removed,
+	// *MessageList, *Error; nil if the operation
 	// just ends (a stopped Consume). Bodies are read-only and may be shared.
 	Body any
 }
@@ -82,6 +83,8 @@ type Delivery struct {
 	ReplyTo    handles.Claims
 	EnqueuedAt Time
 	Deadline   Time
+	Priority   uint8
+	Group      string
 	// Ended names the carried handles whose pipes have ended; "reply_to" stands for the reply_to.
 	Ended []string
 }
@@ -192,7 +195,7 @@ type PipeOpened struct {
 	Deadline      Time
 }
 
-// Cancelled answers [Cancel].
+// Cancelled answers [Cancel] and [EndPipe].
 type Cancelled struct {
 	Now    bool // this operation ended the pipe
 	Reason EndReason
@@ -250,9 +253,10 @@ type CarrierDescription struct {
 	Failures  uint32
 	Until     Time
 	Consumers uint32
+	Paused    bool // its queue is
 }
 
-// QueueList answers [ListQueues] and [CreateQueue].
+// QueueList answers [ListQueues], [CreateQueue] and [UpdateQueue].
 type QueueList struct {
 	Queues []QueueInfo
 	More   bool
@@ -262,6 +266,7 @@ type QueueList struct {
 type QueueInfo struct {
 	Name      string
 	CreatedAt Time
+	Config    QueueConfig // with its defaults
 	Ready     uint64
 	InFlight  uint64
 	Delayed   uint64
@@ -274,4 +279,43 @@ type QueueInfo struct {
 	Delivered uint64
 	Acked     uint64
 	Failed    uint64
+}
+
+// Removed answers [PurgeQueue], [DeleteQueue] and [DeleteMessages], and for [RedriveMessages] says how many dead ones
+// there are less.
+type Removed struct{ Messages uint64 }
+
+// MessageList answers [ListMessages].
+type MessageList struct {
+	Messages []MessageInfo
+	// More says that the list goes on behind Next.
+	More bool
+	Next Cursor
+}
+
+// MessageInfo tells about a message.
+type MessageInfo struct {
+	Message MessageID
+	Cursor  Cursor // continues the list behind this message
+	State   MessageState
+	Body    []byte
+	// ReplyTo is the claim of the reply_to if the broker made it (else its Kind is 0, and Body has it, if any).
+	ReplyTo    handles.Claims
+	EnqueuedAt Time
+	Until      Time // when it will be delivered, its lease ends, or it died
+	Attempts   uint32
+	Failures   uint32
+	Priority   uint8
+	Group      string
+	DeadReason EndReason
+	History    []AttemptInfo
+}
+
+// AttemptInfo tells how one attempt ended.
+type AttemptInfo struct {
+	Attempt     uint32
+	ConsumerID  string
+	DeliveredAt Time
+	EndedAt     Time
+	Text        string
 }

@@ -6,9 +6,9 @@ import "time"
 
 // liveQueue is what a queue has besides its durable state. Its lists follow from the messages' states.
 type liveQueue struct {
-	ready messageList
-	// hint is where a returned message was put back last: the next one usually belongs beside it.
-	hint uint32
+	ready   row         // those without priority and group
+	lanes   *lanes      // nil until a message has either
+	delayed messageList // in the order in which they came to be delayed
 
 	seats     seatList // consumers with room, served in turn
 	consumers int
@@ -18,7 +18,7 @@ type liveQueue struct {
 
 	readyN, leasedN, delayedN uint64
 	waiters                   uint64
-	bytes                     uint64
+	bytes, leasedBytes        uint64 // leasedBytes of the bytes are in flight
 	enqueued, delivered       uint64
 	acked, failed             uint64
 }
@@ -140,8 +140,9 @@ type consumer struct {
 	credit     uint32
 	bounded    bool // credit counts; else only max does
 	stopping   bool
-	away       bool // was cut, and may come back: it only holds deliveries
-	leaseTime  time.Duration
+	away       bool          // was cut, and may come back: it only holds deliveries
+	endErr     *Error        // with which it ends when it holds nothing any more
+	leaseTime  time.Duration // 0: the queue's
 	grace      time.Duration // how long it may be away
 	held       messageList
 	delivered  uint64

@@ -13,16 +13,29 @@ type goneBy struct {
 	action SettleAction
 	dead   bool
 	text   string
+	// failures is how many more it has had than is known.
+	failures uint32
+	// consumer had it, if it has none now.
+	consumer string
 }
 
 // gone removes a message, or makes it a dead one.
 func (s *shard) gone(slot uint32, g goneBy) {
 	m := s.st.messages.at(slot)
 	q := s.st.queues[m.queue]
+	consumer := ""
+	if g.dead {
+		if consumer = g.consumer; consumer == "" {
+			consumer = m.holderOf()
+		}
+	}
 	s.unline(slot)
 	s.unwait(m)
 	if m.requireConsumer {
 		delete(q.live.required, slot)
+	}
+	if m.special() {
+		s.quit(q, m)
 	}
 	q.live.bytes -= uint64(len(m.body))
 	if g.action == Ack {
@@ -33,6 +46,10 @@ func (s *shard) gone(slot uint32, g goneBy) {
 	f := &s.scratch.gone
 	*f = factpb.Gone{
 		Slot: slot, Fate: uint32(g.fate), At: int64(s.now), Action: uint32(g.action), Dead: g.dead, Text: g.text,
+		Consumer: consumer,
+	}
+	if g.dead {
+		f.Failures = m.failures + g.failures
 	}
 	s.commit(f)
 }
@@ -51,12 +68,19 @@ func (s *shard) unline(slot uint32) {
 	q := s.st.queues[m.queue]
 	switch m.state {
 	case messageReady:
-		s.unlink(&q.live.ready, slot)
-		q.live.readyN--
+		s.takeOut(q, slot)
 	case messageDelayed:
+		s.unlink(&q.live.delayed, slot)
 		q.live.delayedN--
+		if m.special() {
+			s.release(q, m)
+		}
 	case messageLeased:
+		if m.special() {
+			s.release(q, m)
+		}
 		q.live.leasedN--
+		q.live.leasedBytes -= uint64(len(m.body))
 		if c := m.live.holder; c != nil {
 			m.live.holder = nil
 			s.unlink(&c.held, slot)
@@ -72,9 +96,11 @@ func (s *shard) unline(slot uint32) {
 // returning says how a leased message goes back.
 type returning struct {
 	failed bool
-	delay  time.Duration
+	delay  time.Duration // as in Settle
 	action SettleAction
-	text   string
+	text   string // how its attempt ended
+	// consumer had it, if it has none now.
+	consumer string
 }
 
 // giveBack returns a leased message to its queue, unless it has failed too often or nobody wants it any more.
@@ -86,21 +112,30 @@ func (s *shard) giveBack(slot uint32, r returning) (dead bool) {
 		failures++
 		q.live.failed++
 	}
-	if failures >= defaultMaxFailures && r.failed {
-		s.gone(slot, goneBy{fate: EndDeadLettered, action: r.action, dead: true, text: r.text})
+	if failures >= q.config.MaxFailures && r.failed {
+		s.gone(slot, goneBy{fate: EndDeadLettered, action: r.action, dead: true, text: r.text, consumer: r.consumer, failures: 1})
 		return true
 	}
 	if reason := s.unwanted(m); reason != EndOpen {
 		s.gone(slot, goneBy{fate: reason, action: r.action})
 		return false
 	}
+	delay := r.delay
+	if delay == 0 && r.failed {
+		delay = s.backoff(q.config, failures)
+	}
 	notBefore := Time(0)
-	if r.delay > 0 {
-		notBefore = s.now.Add(r.delay)
+	if delay > 0 {
+		notBefore = s.now.Add(delay)
+	}
+	consumer := r.consumer
+	if consumer == "" {
+		consumer = m.holderOf()
 	}
 	s.unline(slot)
 	s.commit(&factpb.Returned{
 		Slot: slot, Failures: failures, NotBefore: int64(notBefore), Order: m.order, Action: uint32(r.action), At: int64(s.now),
+		Text: r.text, Consumer: consumer,
 	})
 	s.lineUp(slot)
 	return false
@@ -125,40 +160,16 @@ func (s *shard) lineUp(slot uint32) {
 	m := s.st.messages.at(slot)
 	q := s.st.queues[m.queue]
 	if m.state == messageDelayed {
+		s.pushBack(&q.live.delayed, slot)
 		q.live.delayedN++
+		if m.special() {
+			s.holdBack(q, m)
+		}
 	} else {
-		s.putBack(q, slot)
-		q.live.readyN++
+		s.lineIn(q, slot)
 		s.later(work{kind: workDispatch, queue: q})
 	}
 	s.timeMessage(slot)
-}
-
-// putBack puts a message at its place among the ready ones. Those that come back mostly come one beside the other, so
-// the search starts where the last one was put.
-func (s *shard) putBack(q *queue, slot uint32) {
-	order := s.st.messages.at(slot).order
-	at := uint32(0) // behind this one
-	if h := q.live.hint; h != 0 {
-		if m := s.st.messages.at(h); m.state == messageReady && m.queue == q.number && h != slot {
-			at = h
-		}
-	}
-	for at != 0 && s.st.messages.at(at).order > order {
-		at = s.st.messages.at(at).live.prev
-	}
-	for {
-		next := q.live.ready.head
-		if at != 0 {
-			next = s.st.messages.at(at).live.next
-		}
-		if next == 0 || s.st.messages.at(next).order > order {
-			break
-		}
-		at = next
-	}
-	s.insertAfter(&q.live.ready, at, slot)
-	q.live.hint = slot
 }
 
 // timeMessage sets a message's timer for what is due next.
@@ -184,16 +195,15 @@ func (s *shard) fireMessage(slot uint32) {
 		s.giveBack(slot, returning{failed: true, text: "its consumer did not come back after the server's restart"})
 	case m.state == messageLeased && m.until <= s.now:
 		s.loseLease(slot, "the lease expired; extend leases of long work, or consume with a longer lease time")
-		s.giveBack(slot, returning{failed: true, text: "lease expired"})
+		s.giveBack(slot, returning{failed: true, text: "the lease expired"})
 	case waits && m.deadline != 0 && m.deadline <= s.now:
 		s.gone(slot, goneBy{fate: EndExpired})
 	case m.state == messageDelayed && m.until <= s.now:
-		q := s.st.queues[m.queue]
 		order := m.order
 		if m.attempt == 0 {
 			order = s.st.order + 1 // delayed from the start: it comes in now, behind those that wait
 		}
-		q.live.delayedN--
+		s.unline(slot)
 		s.commit(&factpb.Returned{Slot: slot, Failures: m.failures, Order: order})
 		s.lineUp(slot)
 	default:
@@ -211,7 +221,11 @@ func (s *shard) loseLease(slot uint32, text string) {
 
 // dispatch hands ready messages to consumers with room, in turn.
 func (s *shard) dispatch(q *queue) {
-	for q.live.ready.head != 0 && q.live.seats.head != nil {
+	for q.live.seats.head != nil {
+		next := s.nextReady(q)
+		if next == 0 {
+			return
+		}
 		seat := q.live.seats.head
 		c := seat.consumer
 		q.live.seats.remove(seat)
@@ -219,7 +233,7 @@ func (s *shard) dispatch(q *queue) {
 			s.offer(c)
 			continue
 		}
-		s.deliver(q, q.live.ready.head, c)
+		s.deliver(q, next, c)
 		if c.able() {
 			q.live.seats.pushBack(seat)
 		} else {
@@ -231,14 +245,20 @@ func (s *shard) dispatch(q *queue) {
 // deliver hands a message to a consumer.
 func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	m := s.st.messages.at(slot)
-	s.unlink(&q.live.ready, slot)
-	q.live.readyN--
+	if q.live.lanes != nil {
+		s.pass(q, s.rowOf(q, m))
+	}
+	s.takeOut(q, slot)
+	if m.special() {
+		s.occupy(q, m)
+	}
 	q.live.leasedN++
+	q.live.leasedBytes += uint64(len(m.body))
 	q.live.delivered++
 	if m.requireConsumer {
 		delete(q.live.required, slot)
 	}
-	until := s.now.Add(c.leaseTime)
+	until := s.now.Add(c.leaseAt(q))
 	f := &s.scratch.leased
 	*f = factpb.Leased{
 		Slot: slot, Attempt: m.attempt + 1, Until: int64(until), Principal: c.link.session.identity.Principal, At: int64(s.now),
@@ -271,21 +291,13 @@ func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Deli
 			Slot: slot, Nonce: m.nonce, Expires: int64((s.now + maxLease + handleSlack) / 1e9),
 		},
 		Attempt: m.attempt, Failures: m.failures, Body: m.body, EnqueuedAt: m.enqueued, Deadline: m.deadline,
-		Ended: s.endedNames(m.handles),
+		Priority: m.priority(), Group: m.group(), Ended: s.endedNames(m.handles),
 	}
 	if m.replyTo.isZero() {
 		return d
 	}
-	p := s.st.pipe(m.replyTo)
 	if m.ownReplyTo {
-		// The pipe was opened with the message. If it is forgotten by now, a handle made of what is left says so too.
-		d.ReplyTo = handles.Claims{
-			Kind: handles.Send, Tenant: c.tenant, Shard: m.replyTo.shard, Store: s.st.store, Slot: m.replyTo.slot,
-			Nonce: m.replyTo.nonce, Expires: int64((m.enqueued + defaultPipeTimeout) / 1e9),
-		}
-		if p != nil {
-			d.ReplyTo = s.claims(handles.Send, m.replyTo.slot, p)
-		}
+		d.ReplyTo = s.ownReplyTo(c.tenant, m)
 	}
 	if m.replyToEnded || s.endedHere(m.replyTo) {
 		d.Ended = append(d.Ended, "reply_to")
@@ -304,13 +316,14 @@ func (s *shard) extendLease(l *link, h handles.Handle, r *ExtendLeases) Extended
 	m := s.st.messages.at(slot)
 	leaseTime := r.LeaseTime
 	if leaseTime == 0 {
-		leaseTime = defaultLeaseTime
+		q := s.st.queues[m.queue]
+		leaseTime = q.config.LeaseTime
 		if m.live.holder != nil {
-			leaseTime = m.live.holder.leaseTime
+			leaseTime = m.live.holder.leaseAt(q)
 		}
 	}
 	until := s.now.Add(leaseTime)
-	if until > m.leasedAt+maxLease {
+	if until > m.since+maxLease {
 		return ExtendedLease{Err: &Error{
 			Code: CodeInvalidArgument, Reason: ReasonLeaseInvalid, Field: "lease_time",
 			Text: "a delivery can be held for 24 hours in all; settle it, or split the work",

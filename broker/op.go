@@ -18,7 +18,8 @@ type Op struct {
 	// Timeout bounds how long a Reply waits for room in its pipe; 0 means not at all.
 	Timeout time.Duration
 	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
-	// *Cancel, *Describe, *CreateQueue, *ListQueues. The broker keeps it; the caller must not change it afterwards.
+	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListMessages, *DeleteMessages,
+	// *RedriveMessages, *EndPipe, *ListQueues. The broker keeps it; the caller must not change it afterwards.
 	Request Request
 }
 
@@ -59,6 +60,10 @@ type Enqueue struct {
 	NotBefore Time
 	// Expiry is how long from now the message may wait; 0 means the default.
 	Expiry time.Duration
+	// Priority is 0 to 9; 9 is delivered first.
+	Priority uint8
+	// Group is the message's group within the queue; empty if it has none.
+	Group string
 	// RequireConsumer refuses the message when nobody consumes its queue.
 	RequireConsumer bool
 	// Key gives repeats of the request one effect; nil if there is none.
@@ -130,7 +135,7 @@ const (
 type Settle struct {
 	Lease  handles.Handle
 	Action SettleAction
-	// Delay holds a retried message back.
+	// Delay holds a retried message back; 0 means the queue's backoff, NoDelay not at all.
 	Delay time.Duration
 	// Reason is kept in the message's history.
 	Reason string
@@ -140,6 +145,9 @@ type Settle struct {
 	// KeepHandles says that the consumer keeps copies of the delivery's handles.
 	KeepHandles bool
 }
+
+// NoDelay returns a retried message at once, whatever its queue's backoff.
+const NoDelay time.Duration = -1
 
 // SettleAction says how a delivery ends.
 type SettleAction uint8
@@ -183,8 +191,62 @@ type Cancel struct {
 // Describe asks about a pipe or a delivery. Answered by [Description].
 type Describe struct{ Handle handles.Handle }
 
-// CreateQueue makes a queue with the default configuration. Answered by [QueueList] with that queue.
-type CreateQueue struct{ Queue string }
+// CreateQueue makes a queue. Answered by [QueueList] with that queue.
+type CreateQueue struct {
+	Queue  string
+	Config QueueConfig
+}
+
+// UpdateQueue changes some fields of a queue's configuration. Answered by [QueueList] with that queue.
+type UpdateQueue struct {
+	Queue  string
+	Config QueueConfig
+	Fields ConfigFields
+}
+
+// DeleteQueue removes a queue; with Force even one that has messages or consumers. Answered by [Removed].
+type DeleteQueue struct {
+	Queue string
+	Force bool
+}
+
+// PurgeQueue removes the messages of a queue that are in a state; 0 means those that wait, ready or delayed. Answered by
+// [Removed].
+type PurgeQueue struct {
+	Queue string
+	State MessageState
+}
+
+// ListMessages looks at messages without touching them. Answered by [MessageList].
+type ListMessages struct {
+	Queue string
+	State MessageState // 0 means any
+	After Cursor
+	Limit int // at least 1
+}
+
+// DeleteMessages removes messages, also those in flight. Answered by [Removed].
+type DeleteMessages struct {
+	Queue    string
+	Messages []MessageID
+}
+
+// RedriveMessages puts dead messages back, with their failures set to 0: those named, or all. Answered by [Removed].
+type RedriveMessages struct {
+	Queue    string
+	Messages []MessageID
+	Target   string // empty means the same queue
+
+	targetShard uint16 // of Target; set on the way to the shard
+}
+
+// EndPipe ends a pipe by an administrator's will. Answered by [Cancelled].
+type EndPipe struct {
+	// Handle is either of the pipe's; or else Message is one whose reply_to it is.
+	Handle  handles.Handle
+	Message MessageID
+	Text    string
+}
 
 // ListQueues lists queues by name. Answered by [QueueList].
 type ListQueues struct {
@@ -195,15 +257,22 @@ type ListQueues struct {
 	Limit         int
 }
 
-func (*Enqueue) request()       {}
-func (*Consume) request()       {}
-func (*Reply) request()         {}
-func (*Settle) request()        {}
-func (*ExtendLeases) request()  {}
-func (*StopConsuming) request() {}
-func (*OpenPipe) request()      {}
-func (*Receive) request()       {}
-func (*Cancel) request()        {}
-func (*Describe) request()      {}
-func (*CreateQueue) request()   {}
-func (*ListQueues) request()    {}
+func (*Enqueue) request()         {}
+func (*Consume) request()         {}
+func (*Reply) request()           {}
+func (*Settle) request()          {}
+func (*ExtendLeases) request()    {}
+func (*StopConsuming) request()   {}
+func (*OpenPipe) request()        {}
+func (*Receive) request()         {}
+func (*Cancel) request()          {}
+func (*Describe) request()        {}
+func (*CreateQueue) request()     {}
+func (*UpdateQueue) request()     {}
+func (*DeleteQueue) request()     {}
+func (*PurgeQueue) request()      {}
+func (*ListMessages) request()    {}
+func (*DeleteMessages) request()  {}
+func (*RedriveMessages) request() {}
+func (*EndPipe) request()         {}
+func (*ListQueues) request()      {}

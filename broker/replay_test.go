@@ -63,6 +63,7 @@ type history struct {
 	receive []handles.Handle
 	leases  []handles.Handle
 	queues  []string
+	ids     []MessageID
 }
 
 type historyClient struct {
@@ -209,12 +210,16 @@ func (h *history) request() Request {
 		if hd, ok := pick(h, h.leases); ok {
 			return &ExtendLeases{Leases: []handles.Handle{hd}}
 		}
-	case n < 97:
+	case n < 95:
 		if hd, ok := pick(h, append(h.receive[:len(h.receive):len(h.receive)], h.send...)); ok {
 			return &Describe{Handle: hd}
 		}
-	default:
+	case n < 96:
 		return &ListQueues{}
+	default:
+		if r := h.administer(); r != nil {
+			return r
+		}
 	}
 	return nil
 }
@@ -240,6 +245,58 @@ func (h *history) consume() *Consume {
 		}
 	}
 	return c
+}
+
+// administer makes a random request of an administrator.
+func (h *history) administer() Request {
+	q := h.queue()
+	switch h.rand.IntN(16) {
+	case 0, 12:
+		return &CreateQueue{Queue: q, Config: h.config()}
+	case 1, 2:
+		return &UpdateQueue{Queue: q, Config: h.config(), Fields: ConfigFields(h.rand.Uint32()) & ConfigAll}
+	case 4, 5, 6:
+		r := &RedriveMessages{Queue: q, Messages: h.messages()}
+		if h.chance(50) {
+			r.Target = h.queue()
+		}
+		return r
+	case 7, 8:
+		return &ListMessages{Queue: q, State: MessageState(h.rand.IntN(5)), Limit: 1 + h.rand.IntN(3)}
+	case 9:
+		return &DeleteMessages{Queue: q, Messages: h.messages()}
+	case 10, 11:
+		if hd, ok := pick(h, h.receive); ok && h.chance(50) {
+			return &EndPipe{Handle: hd}
+		}
+		if id, ok := pick(h, h.ids); ok {
+			return &EndPipe{Message: id}
+		}
+		return nil
+	case 3:
+		return &DeleteQueue{Queue: q, Force: h.chance(70)}
+	default:
+		states := []MessageState{0, MessageReady, MessageDelayed, MessageDead}
+		return &PurgeQueue{Queue: q, State: states[h.rand.IntN(len(states))]}
+	}
+}
+
+func (h *history) messages() (ids []MessageID) {
+	for range h.rand.IntN(4) {
+		if id, ok := pick(h, h.ids); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (h *history) config() QueueConfig {
+	return QueueConfig{
+		MaxLength: uint64(h.rand.IntN(6)), MaxBytes: uint64(h.rand.IntN(50)), DropOldest: h.chance(50),
+		DefaultExpiry: time.Duration(h.rand.IntN(60)) * time.Second, LeaseTime: time.Duration(h.rand.IntN(20)) * time.Second,
+		MaxFailures: uint32(h.rand.IntN(4)), Backoff: time.Duration(h.rand.IntN(5)) * time.Second,
+		GroupConcurrency: uint32(h.rand.IntN(3)), Paused: h.chance(20), MaxDead: uint32(h.rand.IntN(4)),
+	}
 }
 
 func (h *history) pipeOptions() PipeOptions {
@@ -268,6 +325,12 @@ func (h *history) enqueue(mayCall bool) *Enqueue {
 	e.RequireConsumer = mayCall && h.chance(20)
 	if mayCall && h.chance(10) {
 		e.Key = &Key{ID: [16]byte{byte(h.rand.IntN(5))}, Content: [16]byte{byte(h.rand.IntN(2))}}
+	}
+	if h.chance(30) {
+		e.Priority = uint8(h.rand.IntN(priorities))
+	}
+	if h.chance(30) {
+		e.Group = []string{"g", "h"}[h.rand.IntN(2)]
 	}
 	if hd, ok := pick(h, h.send); ok && h.chance(40) {
 		e.ReplyTo = hd
@@ -352,6 +415,7 @@ func (h *history) takeIn(c *historyClient) {
 		}
 		switch body := e.Body.(type) {
 		case *Receipt:
+			h.ids = append(h.ids, body.Message)
 			if body.Receive.Kind != 0 {
 				h.receive = append(h.receive, h.keys.Mint(body.Receive))
 			}
@@ -395,11 +459,15 @@ func (h *history) check() {
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
-			outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{},
-		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, livePipe{}, liveOutcomes{})); diff != "" {
+			messageExtras{}, attempt{}, outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
+		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, liveExtras{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
 		}
-		checkConsistent(h.t, r.shard)
+		checkConsistent(h.t, r.shard, false)
+		restored := newShard(r.number, h.b.store, r.shard.now, h.rand.Uint64)
+		restored.st = replayed
+		restored.restore()
+		checkConsistent(h.t, restored, true)
 		r.mu.Unlock()
 	}
 }
@@ -407,6 +475,7 @@ func (h *history) check() {
 // durableState is a state without the order in which slots became free.
 type durableState struct {
 	queues   []queue
+	free     []freeQueue
 	messages []message
 	pipes    []pipe
 	sessions []*outcomes
@@ -426,8 +495,11 @@ type sentEntry struct {
 
 func durable(st *state) durableState {
 	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], keys: st.keys.entries[st.keys.start:], related: st.relatives, order: st.order}
-	for _, q := range st.queues[1:] {
-		d.queues = append(d.queues, *q)
+	d.free = st.freeQueues
+	for _, q := range st.queues {
+		if q != nil {
+			d.queues = append(d.queues, *q)
+		}
 	}
 	for slot := uint32(1); slot <= st.messages.top; slot++ {
 		if m := *st.messages.at(slot); m.state > messageReserved {

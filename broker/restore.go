@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,7 +33,7 @@ func (st *state) replay(batch []byte) error {
 func (s *shard) restore() {
 	st := s.st
 	st.messages.free, st.pipes.free = nil, nil
-	var ready []uint32
+	var live []uint32
 	for slot := st.messages.top; slot > 0; slot-- {
 		m := st.messages.at(slot)
 		if m.state <= messageReserved {
@@ -48,24 +49,16 @@ func (s *shard) restore() {
 		if m.live.waited = !m.replyTo.isZero() && !m.replyToEnded && !s.endedHere(m.replyTo); m.live.waited {
 			q.live.waiters++
 		}
-		switch m.state {
-		case messageReady:
-			ready = append(ready, slot)
-			q.live.readyN++
-		case messageDelayed:
-			q.live.delayedN++
-		case messageLeased:
-			q.live.leasedN++
+		live = append(live, slot)
+		if m.state == messageLeased {
 			s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
 			continue
 		}
 		s.timeMessage(slot)
 	}
-	slices.SortFunc(ready, func(a, b uint32) int {
-		return int(int64(st.messages.at(a).order) - int64(st.messages.at(b).order))
-	})
-	for _, slot := range ready {
-		s.pushBack(&st.queues[st.messages.at(slot).queue].live.ready, slot)
+	slices.SortFunc(live, func(a, b uint32) int { return cmp.Compare(st.messages.at(a).order, st.messages.at(b).order) })
+	for _, slot := range live {
+		s.restorePlace(slot)
 	}
 	s.restoreRequired()
 	s.restorePipes()
@@ -77,6 +70,39 @@ func (s *shard) restore() {
 	}
 	for _, o := range inOrder(st.outbox) {
 		s.sends = append(s.sends, o.entries...)
+	}
+	for _, q := range st.queues {
+		if q != nil && q.deleted {
+			s.clearDeleted(q, func() {})
+		}
+	}
+}
+
+// restorePlace puts a message where its state says. It is called in the messages' order.
+func (s *shard) restorePlace(slot uint32) {
+	m := s.st.messages.at(slot)
+	q := s.st.queues[m.queue]
+	if m.special() {
+		s.join(q, m)
+		if m.state != messageDelayed || m.attempt > 0 {
+			s.age(q, slot, m)
+		}
+	}
+	switch m.state {
+	case messageReady:
+		s.lineIn(q, slot)
+	case messageDelayed:
+		s.pushBack(&q.live.delayed, slot)
+		q.live.delayedN++
+		if m.special() {
+			s.holdBack(q, m)
+		}
+	case messageLeased:
+		q.live.leasedN++
+		q.live.leasedBytes += uint64(len(m.body))
+		if m.special() {
+			s.occupy(q, m)
+		}
 	}
 }
 

@@ -122,7 +122,7 @@ func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 	} else {
 		carry = r.keeper.putLocked(s, kept)
 	}
-	if next := s.wheel.next(); next != 0 && r.timer != nil && (r.armed == 0 || next < r.armed || r.armed <= s.now) {
+	if next := s.due(); next != 0 && r.timer != nil && (r.armed == 0 || next < r.armed || r.armed <= s.now) {
 		r.armed = next
 		r.timer.Reset(max(0, time.Duration(next-s.now)))
 	}

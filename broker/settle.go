@@ -142,11 +142,11 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 		s.gone(slot, goneBy{fate: EndBroken, action: Ack})
 	case Reject:
 		settled.Dead = true
-		s.gone(slot, goneBy{fate: EndRejected, action: Reject, dead: true, text: r.Reason})
+		s.gone(slot, goneBy{fate: EndRejected, action: Reject, dead: true, text: why("rejected", r.Reason)})
 	case Retry:
-		settled.Dead = s.giveBack(slot, returning{failed: true, delay: r.Delay, action: Retry, text: r.Reason})
+		settled.Dead = s.giveBack(slot, returning{failed: true, delay: r.Delay, action: Retry, text: why("retried", r.Reason)})
 	case Release:
-		s.giveBack(slot, returning{action: Release})
+		s.giveBack(slot, returning{action: Release, text: "released"})
 	}
 	s.remember(l, op.ID, outcome{kind: outcomeSettled, dead: settled.Dead, parts: parts})
 	if waits.remaining == 0 {

@@ -33,6 +33,7 @@ type shard struct {
 	draining     bool
 	endedUpTo    uint32 // pipes in slots up to it were ended because the server stops
 
+	chores    []*chore // one is under way, the others wait
 	consumers map[consumerKey]*consumer
 	away      map[awayKey]*consumer
 	waiting   slab[waiting]
@@ -100,6 +101,9 @@ func (s *shard) advance(now Time) {
 	s.now = max(s.now, now)
 	s.wheel.expire(s.now, s.fire)
 	s.finish()
+	if len(s.chores) > 0 {
+		s.stepChore()
+	}
 }
 
 func (s *shard) fire(ref timerRef) {
@@ -159,6 +163,20 @@ func (s *shard) do(l *link, op *Op, pre *prepared) {
 		s.describe(l, op, r)
 	case *CreateQueue:
 		s.createQueue(l, op, r)
+	case *UpdateQueue:
+		s.updateQueue(l, op, r)
+	case *DeleteQueue:
+		s.deleteQueue(l, op, r)
+	case *PurgeQueue:
+		s.purgeQueue(l, op, r)
+	case *ListMessages:
+		s.listMessages(l, op, r)
+	case *DeleteMessages:
+		s.deleteMessages(l, op, r)
+	case *RedriveMessages:
+		s.redriveMessages(l, op, r)
+	case *EndPipe:
+		s.endPipe(l, op, r)
 	case *ListQueues:
 		s.listQueues(l, op, r)
 	}

@@ -8,10 +8,12 @@ type state struct {
 	shard uint16
 	store uint32
 
-	queues   []*queue // by number; 0 is unused
-	byName   map[queueKey]*queue
-	messages slab[message]
-	pipes    slab[pipe]
+	queues []*queue // by number; 0 is unused; nil where forgotten
+	byName map[queueKey]*queue
+	// freeQueues are numbers of forgotten queues, oldest first.
+	freeQueues []freeQueue
+	messages   slab[message]
+	pipes      slab[pipe]
 
 	sessions     []*outcomes // by number; 0 is unused; nil where forgotten
 	sessionByKey map[string]uint32
@@ -37,16 +39,30 @@ type queue struct {
 	tenant  uint32
 	name    string
 	created Time
+	deleted bool         // has lost its name; its messages are being removed
+	config  *QueueConfig // with its defaults; read only
+	given   QueueConfig
 	dead    []uint32 // slots of dead messages, oldest first
 
 	live liveQueue
 }
 
-// maxDead is how many dead messages a queue keeps.
-const maxDead = 1000
+// freeQueue is the number of a queue that was forgotten.
+type freeQueue struct {
+	number uint32
+	at     Time
+}
 
-// defaultMaxFailures is how many attempts may fail before a message becomes a dead message.
-const defaultMaxFailures = 20
+// queueNumberKept is how long no other queue gets a forgotten one's number: longer than anything is remembered by it.
+const queueNumberKept = Time(3600e9)
+
+// nextQueue is the number for a new queue.
+func (st *state) nextQueue(now Time) uint32 {
+	if len(st.freeQueues) > 0 && st.freeQueues[0].at+queueNumberKept <= now {
+		return st.freeQueues[0].number
+	}
+	return uint32(len(st.queues))
+}
 
 // A pipeRef names a pipe in any shard. The zero pipeRef names none: no nonce is 0.
 type pipeRef struct {
@@ -99,11 +115,11 @@ type message struct {
 	replyTo         pipeRef
 	handles         []carriedHandle
 	enqueued        Time
-	deadline        Time // withdrawn then, unless in flight; 0: never
-	until           Time // leased: end of the lease; delayed: end of the delay
-	leasedAt        Time
-	principal       string // of the consumer that has, or had, the lease
-	deadText        string
+	deadline        Time           // withdrawn then, unless in flight; 0: never
+	until           Time           // leased: end of the lease; delayed: end of the delay
+	since           Time           // leased: since when; before its first delivery: since, or from, when it may be delivered
+	principal       string         // of the consumer that has, or had, the lease
+	extras          *messageExtras // nil for most
 
 	live liveMessage
 }

@@ -107,6 +107,27 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 		return home, !s.foreign(home, r.Options.Parent)
 	case *CreateQueue:
 		return b.shardOf(tenant, r.Queue), true
+	case *UpdateQueue:
+		return b.shardOf(tenant, r.Queue), true
+	case *DeleteQueue:
+		return b.shardOf(tenant, r.Queue), true
+	case *PurgeQueue:
+		return b.shardOf(tenant, r.Queue), true
+	case *ListMessages:
+		return b.shardOf(tenant, r.Queue), true
+	case *DeleteMessages:
+		return b.shardOf(tenant, r.Queue), true
+	case *RedriveMessages:
+		r.targetShard = b.shardOf(tenant, r.Target)
+		return b.shardOf(tenant, r.Queue), true
+	case *EndPipe:
+		if r.Message.IsZero() {
+			return s.homeOf(r.Handle), true
+		}
+		if int(r.Message.Shard) >= len(b.runners) {
+			return 0, true // no shard knows it
+		}
+		return r.Message.Shard, false
 	case *Consume:
 		home = b.shardOf(tenant, r.Queues[0])
 		return home, s.consumesAlone(home, r)
@@ -166,6 +187,8 @@ func (s *Session) submitAcross(home uint16, op *Op) {
 		s.replyAcross(home, op, r)
 	case *Settle:
 		s.settleAcross(home, op, r, false)
+	case *EndPipe:
+		s.endPipeAcross(home, op, r)
 	case *ExtendLeases:
 		s.extendAcross(op, r)
 	case *StopConsuming:

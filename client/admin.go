@@ -19,44 +19,8 @@ func (c *Client) ServerInfo(ctx context.Context) (*queuepb.GetServerInfoResponse
 	return response, nil
 }
 
-// The methods below are plain RPCs: one call at a time, on a connection that a session uses as well.
-
-// CreateQueue makes a queue; config may be nil. Queues are also made by first use. The error is [ReasonQueueExists] if
-// it is there already.
-func (c *Client) CreateQueue(ctx context.Context, name string, config *queuepb.QueueConfig) (*queuepb.Queue, error) {
-	request := &queuepb.CreateQueueRequest{Name: name, Config: config}
-	response, err := plain(ctx, c.admin().CreateQueue, request)
-	if err != nil {
-		return nil, fmt.Errorf("create queue %q: %w", name, err)
-	}
-	return response.GetQueue(), nil
-}
-
-// Queue returns a queue's configuration and statistics.
-func (c *Client) Queue(ctx context.Context, name string) (*queuepb.Queue, error) {
-	response, err := plain(ctx, c.admin().GetQueue, &queuepb.GetQueueRequest{Name: name})
-	if err != nil {
-		return nil, fmt.Errorf("queue %q: %w", name, err)
-	}
-	return response.GetQueue(), nil
-}
-
-// Queues returns all queues whose names begin with prefix, by name.
-func (c *Client) Queues(ctx context.Context, prefix string) ([]*queuepb.Queue, error) {
-	var queues []*queuepb.Queue
-	request := &queuepb.ListQueuesRequest{Prefix: prefix, PageSize: 1000}
-	for {
-		response, err := plain(ctx, c.admin().ListQueues, request)
-		if err != nil {
-			return nil, fmt.Errorf("list queues: %w", err)
-		}
-		queues = append(queues, response.GetQueues()...)
-		if response.GetNextPageToken() == "" {
-			return queues, nil
-		}
-		request.PageToken = response.GetNextPageToken()
-	}
-}
+// What an administrator does, here and in the files that begin with admin_, are plain RPCs: one call at a time, on a
+// connection that a session uses as well.
 
 func (c *Client) admin() queuepb.AdminServiceClient { return queuepb.NewAdminServiceClient(c.Conn()) }
 

@@ -66,5 +66,5 @@
 //
 // # What it leaves out
 //
-// Administration beyond a look at the queues: use AdminService of package queuepb over [Client.Conn].
+// Nothing of the contract: what has no method here is there in package queuepb, over [Client.Conn].
 package client

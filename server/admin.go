@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -25,10 +24,11 @@ func (s *adminService) CreateQueue(
 	if err := checkQueue(req.Name, "name"); err != nil {
 		return nil, err
 	}
-	if err := createQueueImplemented(req); err != nil {
-		return nil, err
+	config, refused := queueConfig(req.Config)
+	if refused != nil {
+		return nil, refused
 	}
-	list, err := s.queues(ctx, &broker.CreateQueue{Queue: strings.Clone(req.Name)})
+	list, err := s.queues(ctx, &broker.CreateQueue{Queue: strings.Clone(req.Name), Config: config})
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +45,75 @@ func (s *adminService) GetQueue(ctx context.Context, req *queuepb.GetQueueReques
 		return nil, err
 	}
 	return &queuepb.GetQueueResponse{Queue: firstQueue(list)}, nil
+}
+
+// UpdateQueue implements the RPC.
+func (s *adminService) UpdateQueue(
+	ctx context.Context, req *queuepb.UpdateQueueRequest,
+) (*queuepb.UpdateQueueResponse, error) {
+	if err := checkQueue(req.Name, "name"); err != nil {
+		return nil, err
+	}
+	fields, refused := configFields(req.UpdateMask)
+	if refused != nil {
+		return nil, refused
+	}
+	config, refused := queueConfig(req.Config)
+	if refused != nil {
+		return nil, refused
+	}
+	list, err := s.queues(ctx, &broker.UpdateQueue{Queue: strings.Clone(req.Name), Config: config, Fields: fields})
+	if err != nil {
+		return nil, err
+	}
+	return &queuepb.UpdateQueueResponse{Queue: firstQueue(list)}, nil
+}
+
+// DeleteQueue implements the RPC.
+func (s *adminService) DeleteQueue(
+	ctx context.Context, req *queuepb.DeleteQueueRequest,
+) (*queuepb.DeleteQueueResponse, error) {
+	if err := checkQueue(req.Name, "name"); err != nil {
+		return nil, err
+	}
+	removed, err := ask[*broker.Removed](ctx, s, &broker.DeleteQueue{Queue: strings.Clone(req.Name), Force: req.Force})
+	if err != nil {
+		return nil, err
+	}
+	return &queuepb.DeleteQueueResponse{DeletedMessages: removed.Messages}, nil
+}
+
+// PurgeQueue implements the RPC.
+func (s *adminService) PurgeQueue(
+	ctx context.Context, req *queuepb.PurgeQueueRequest,
+) (*queuepb.PurgeQueueResponse, error) {
+	if err := checkQueue(req.Name, "name"); err != nil {
+		return nil, err
+	}
+	state, refused := messageState(req.State, "state")
+	if refused != nil {
+		return nil, refused
+	}
+	if state == broker.MessageInFlight {
+		return nil, refuse(reasonEnumUnknown, "state", "what is in flight is not purged: use READY, DELAYED or DEAD, "+
+			"or leave it unset for READY and DELAYED")
+	}
+	removed, err := ask[*broker.Removed](ctx, s, &broker.PurgeQueue{Queue: strings.Clone(req.Name), State: state})
+	if err != nil {
+		return nil, err
+	}
+	return &queuepb.PurgeQueueResponse{PurgedMessages: removed.Messages}, nil
+}
+
+// messageState converts a state that selects; unset gives 0.
+func messageState(state queuepb.MessageState, field string) (broker.MessageState, *broker.Error) {
+	switch state {
+	case queuepb.MessageState_MESSAGE_STATE_UNSPECIFIED, queuepb.MessageState_MESSAGE_STATE_READY,
+		queuepb.MessageState_MESSAGE_STATE_DELAYED, queuepb.MessageState_MESSAGE_STATE_IN_FLIGHT,
+		queuepb.MessageState_MESSAGE_STATE_DEAD:
+		return broker.MessageState(state), nil
+	}
+	return 0, unknownEnum(field)
 }
 
 // ListQueues implements the RPC.
@@ -78,15 +147,21 @@ func (s *adminService) ListQueues(
 
 // queues asks the broker for queues.
 func (s *adminService) queues(ctx context.Context, request broker.Request) (*broker.QueueList, error) {
+	return ask[*broker.QueueList](ctx, s, request)
+}
+
+// ask has the broker carry out a request that it answers with a T.
+func ask[T any](ctx context.Context, s *adminService, request broker.Request) (T, error) {
+	var none T
 	body, err := s.do(ctx, s.caller(ctx), operation{request: request})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	list, ok := body.(*broker.QueueList)
+	answer, ok := body.(T)
 	if !ok {
-		return nil, errInternal() // unreachable: the broker answers these two so
+		return none, errInternal() // unreachable: each request has its answer
 	}
-	return list, nil
+	return answer, nil
 }
 
 func firstQueue(list *broker.QueueList) *queuepb.Queue {
@@ -99,7 +174,7 @@ func firstQueue(list *broker.QueueList) *queuepb.Queue {
 func queueMessage(q *broker.QueueInfo) *queuepb.Queue {
 	return &queuepb.Queue{
 		Name:      q.Name,
-		Config:    defaultQueueConfig(),
+		Config:    configMessage(&q.Config),
 		CreatedAt: newTime(q.CreatedAt),
 		Statistics: &queuepb.QueueStatistics{
 			Queue:          q.Name,
@@ -119,17 +194,6 @@ func queueMessage(q *broker.QueueInfo) *queuepb.Queue {
 	}
 }
 
-// defaultQueueConfig is how every queue behaves as yet.
-func defaultQueueConfig() *queuepb.QueueConfig {
-	return &queuepb.QueueConfig{
-		Overflow:    queuepb.Overflow_OVERFLOW_REFUSE,
-		LeaseTime:   durationpb.New(30 * time.Second),
-		MaxFailures: 20,
-		MaxBackoff:  durationpb.New(10 * time.Minute),
-		MaxDead:     1000,
-	}
-}
-
 // pageTokenPrefix tells page tokens from other text, and their versions from each other.
 const pageTokenPrefix = "q1:"
 
@@ -145,8 +209,12 @@ func parsePageToken(token string) (after string, _ *broker.Error) {
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	after, ok := strings.CutPrefix(string(raw), pageTokenPrefix)
 	if err != nil || !ok || checkQueue(after, "") != nil {
-		return "", refuse(reasonPageInvalid, "page_token",
-			"not a page token of this server: use next_page_token of the page before, or leave it unset")
+		return "", errPageToken()
 	}
 	return after, nil
+}
+
+func errPageToken() *broker.Error {
+	return refuse(reasonPageInvalid, "page_token",
+		"not a page token of this list: use next_page_token of the page before, or leave it unset")
 }

@@ -252,8 +252,6 @@ func TestBadInput(t *testing.T) {
 		{"held leases, kind", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: []*queuepb.Handle{pipe.SendHandle}}, invalid("HANDLE_KIND", "held_leases[0]")},
 		{"held leases, many", &queuepb.ConsumeRequest{Queues: []string{"q"}, HeldLeases: slices.Repeat([]*queuepb.Handle{lease}, 10_001)}, invalid("LEASES_INVALID", "held_leases")},
 
-		{"not yet: priority", &queuepb.EnqueueRequest{Queue: "q", Priority: 1}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "priority"}},
-		{"not yet: group", &queuepb.EnqueueRequest{Queue: "q", Group: "g"}, refusal{codes.Unimplemented, "NOT_IMPLEMENTED", "group"}},
 		{"parent, forged", &queuepb.OpenPipeRequest{Pipe: &queuepb.PipeOptions{Parent: flipped}}, invalid("HANDLE_INVALID", "pipe.parent")},
 		{"parent, lease", &queuepb.EnqueueRequest{Queue: "q", Pipe: &queuepb.PipeOptions{Parent: lease}}, invalid("HANDLE_KIND", "pipe.parent")},
 		{"parent, unknown", &queuepb.CallRequest{Queue: "q", Pipe: &queuepb.PipeOptions{Parent: unknown}}, refusal{codes.NotFound, "HANDLE_UNKNOWN", "pipe.parent"}},

@@ -58,10 +58,12 @@ func (c *caller) enqueueForm(out *broker.Enqueue, req enqueueRequest) *broker.Er
 	if p := req.GetPriority(); p > maxPriority {
 		return refuse(reasonPriorityInvalid, "priority", "use 0 to 9; 9 is delivered first")
 	}
+	out.Priority = uint8(req.GetPriority())
 	if g := req.GetGroup(); g != "" {
 		if err := checkText(g, maxGroup, reasonGroupInvalid, "group"); err != nil {
 			return err
 		}
+		out.Group = strings.Clone(g)
 	}
 	if k := req.GetIdempotencyKey(); k != "" {
 		if err := checkText(k, maxIdempotencyKey, reasonIdempotencyKeyInvalid, "idempotency_key"); err != nil {
@@ -101,7 +103,7 @@ func (c *caller) enqueueForm(out *broker.Enqueue, req enqueueRequest) *broker.Er
 		}
 		out.Expiry = expiry
 	}
-	return enqueueImplemented(req)
+	return nil
 }
 
 // message checks a message and sets what of it the broker gets: its encoding, which the broker keeps and hands on

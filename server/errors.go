@@ -48,6 +48,8 @@ const (
 	reasonLeaseInvalid           broker.Reason = "LEASE_INVALID"
 	reasonLeaseRequired          broker.Reason = "LEASE_REQUIRED"
 	reasonLeasesInvalid          broker.Reason = "LEASES_INVALID"
+	reasonMaskInvalid            broker.Reason = "MASK_INVALID"
+	reasonMessageIDsInvalid      broker.Reason = "MESSAGE_IDS_INVALID"
 	reasonMoreInvalid            broker.Reason = "MORE_INVALID"
 	reasonOpIDInvalid            broker.Reason = "OP_ID_INVALID"
 	reasonOpMissing              broker.Reason = "OP_MISSING"
@@ -55,6 +57,7 @@ const (
 	reasonPayloadTooLarge        broker.Reason = "PAYLOAD_TOO_LARGE"
 	reasonPipeOptionsInvalid     broker.Reason = "PIPE_OPTIONS_INVALID"
 	reasonPriorityInvalid        broker.Reason = "PRIORITY_INVALID"
+	reasonQueueConfigInvalid     broker.Reason = "QUEUE_CONFIG_INVALID"
 	reasonQueueNameInvalid       broker.Reason = "QUEUE_NAME_INVALID"
 	reasonQueuesInvalid          broker.Reason = "QUEUES_INVALID"
 	reasonReplyIDInvalid         broker.Reason = "REPLY_ID_INVALID"
@@ -64,6 +67,7 @@ const (
 	reasonSessionTakenOver       broker.Reason = "SESSION_TAKEN_OVER"
 	reasonSettleTooLarge         broker.Reason = "SETTLE_TOO_LARGE"
 	reasonSlowConsumer           broker.Reason = "SLOW_CONSUMER"
+	reasonSubjectMissing         broker.Reason = "SUBJECT_MISSING"
 	reasonTimestampInvalid       broker.Reason = "TIMESTAMP_INVALID"
 	reasonVersionUnsupported     broker.Reason = "VERSION_UNSUPPORTED"
 	reasonWindowExceeded         broker.Reason = "WINDOW_EXCEEDED"
@@ -84,6 +88,7 @@ var codeOf = map[broker.Reason]broker.Code{
 	broker.ReasonDraining:       broker.CodeUnavailable,
 	broker.ReasonHandleUnknown:  broker.CodeNotFound,
 	broker.ReasonLeaseUnknown:   broker.CodeNotFound,
+	broker.ReasonMessageUnknown: broker.CodeNotFound,
 	broker.ReasonNotImplemented: broker.CodeUnimplemented,
 }
 

@@ -56,6 +56,8 @@ func (f *frame) delivery(d *broker.Delivery) *queuepb.Result {
 			EnqueuedAt:     newTime(d.EnqueuedAt),
 			Deadline:       newTime(d.Deadline),
 			EndedHandles:   d.Ended,
+			Priority:       uint32(d.Priority),
+			Group:          d.Group,
 		}},
 	})}
 }

@@ -40,6 +40,14 @@ const (
 	maxPage       = 1_000
 	defaultPage   = 100
 
+	maxFailuresLimit = 1_000  // of a queue's configuration
+	maxDeadLimit     = 10_000 // likewise
+
+	maxMessageIDs       = 1_000
+	defaultShownPayload = 1 << 10 // of a message in a list
+	maxShownPayload     = 64 << 10
+	maxListBytes        = 3 << 20 // of a page of messages; then it is shorter than asked for
+
 	minSessionID = 16
 	maxSessionID = 64
 

@@ -102,6 +102,8 @@ func (f *outFrame) delivery(b []byte, d *broker.Delivery) []byte {
 	for _, name := range d.Ended {
 		b = wire.AppendText(b, 10, name)
 	}
+	b = wire.AppendNumber(b, 11, uint64(d.Priority))
+	b = wire.AppendText(b, 12, d.Group)
 	return response.End(delivery.End(b))
 }
 

@@ -38,6 +38,9 @@ func (c *caller) settle(req *queuepb.SettleRequest) (operation, *broker.Error) {
 	if err := checkText(req.Reason, maxReason, reasonSettleTooLarge, "reason"); err != nil {
 		return op, err
 	}
+	if req.Delay != nil && delay == 0 {
+		delay = broker.NoDelay
+	}
 	settle := &broker.Settle{
 		Lease: lease, Action: action, Delay: delay, Reason: strings.Clone(req.Reason), KeepHandles: req.KeepHandles,
 	}

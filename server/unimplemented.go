@@ -1,8 +1,6 @@
 package server
 
 import (
-	"context"
-
 	"google.golang.org/grpc"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -20,74 +18,10 @@ func notImplemented(field string) *broker.Error {
 	return refuse(broker.ReasonNotImplemented, field, "this server does not have "+what+" yet: do without it")
 }
 
-func enqueueImplemented(req enqueueRequest) *broker.Error {
-	switch {
-	case req.GetPriority() != 0:
-		return notImplemented("priority")
-	case req.GetGroup() != "":
-		return notImplemented("group")
-	}
-	return nil
-}
-
-func createQueueImplemented(req *queuepb.CreateQueueRequest) *broker.Error {
-	if req.Config != nil && req.Config.SizeVT() > 0 {
-		return notImplemented("config")
-	}
-	return nil
-}
-
 // unimplementedAdmin are the RPCs of the AdminService that are still to come. Unlike the generated stand-ins they
 // answer with a reason.
 type unimplementedAdmin struct {
 	queuepb.UnsafeAdminServiceServer
-}
-
-// UpdateQueue implements the RPC.
-func (unimplementedAdmin) UpdateQueue(
-	context.Context, *queuepb.UpdateQueueRequest,
-) (*queuepb.UpdateQueueResponse, error) {
-	return nil, notImplemented("")
-}
-
-// DeleteQueue implements the RPC.
-func (unimplementedAdmin) DeleteQueue(
-	context.Context, *queuepb.DeleteQueueRequest,
-) (*queuepb.DeleteQueueResponse, error) {
-	return nil, notImplemented("")
-}
-
-// PurgeQueue implements the RPC.
-func (unimplementedAdmin) PurgeQueue(
-	context.Context, *queuepb.PurgeQueueRequest,
-) (*queuepb.PurgeQueueResponse, error) {
-	return nil, notImplemented("")
-}
-
-// ListMessages implements the RPC.
-func (unimplementedAdmin) ListMessages(
-	context.Context, *queuepb.ListMessagesRequest,
-) (*queuepb.ListMessagesResponse, error) {
-	return nil, notImplemented("")
-}
-
-// DeleteMessages implements the RPC.
-func (unimplementedAdmin) DeleteMessages(
-	context.Context, *queuepb.DeleteMessagesRequest,
-) (*queuepb.DeleteMessagesResponse, error) {
-	return nil, notImplemented("")
-}
-
-// RedriveMessages implements the RPC.
-func (unimplementedAdmin) RedriveMessages(
-	context.Context, *queuepb.RedriveMessagesRequest,
-) (*queuepb.RedriveMessagesResponse, error) {
-	return nil, notImplemented("")
-}
-
-// EndPipe implements the RPC.
-func (unimplementedAdmin) EndPipe(context.Context, *queuepb.EndPipeRequest) (*queuepb.EndPipeResponse, error) {
-	return nil, notImplemented("")
 }
 
 // WatchQueues implements the RPC.

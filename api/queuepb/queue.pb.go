@@ -899,10 +899,11 @@ type EnqueueRequest struct {
 	// How long from now the message may wait for delivery; then it is withdrawn. Default: the queue's default, else
 	// until the deadline of its reply_to pipe, else for ever. Over 0; at most 365 days.
 	Expiry *durationpb.Duration `protobuf:"bytes,6,opt,name=expiry,proto3" json:"expiry,omitempty"`
-	// 0 to 9; 9 is delivered first. Default 0.
+	// 0 to 9; 9 is delivered first. Default 0. For each minute that it waits, a message counts as one higher, so that none
+	// waits for ever.
 	Priority uint32 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
-	// Name of a group within the queue, at most 128 bytes: messages of a group keep their order, and groups are served in
-	// turn. Default: no group.
+	// Name of a group within the queue, at most 128 bytes: messages of a group and a priority keep their order, and groups
+	// are served in turn. Default: no group; such messages take turns with the groups as if they were one.
 	Group string `protobuf:"bytes,8,opt,name=group,proto3" json:"group,omitempty"`
 	// Repeating a request with the same key, to the same queue, within 10 minutes has one effect and returns the same
 	// message id and pipe. Compared are payload, content type, reply_to, handles, and whether a pipe is opened: a difference
@@ -5217,9 +5218,10 @@ func (x *Queue) GetCreatedAt() *timestamppb.Timestamp {
 // QueueConfig says how a queue behaves. Set by administrators; unset fields have the default.
 type QueueConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many messages may wait, dead ones aside. Default 0: only the server's memory limits it.
+	// How many messages may wait, dead ones and those in flight aside. Default 0: only the server's memory limits it. What
+	// a Settle carries, and what comes back from a consumer, is taken in all the same.
 	MaxLength uint64 `protobuf:"varint,1,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
-	// How many bytes of messages may wait. Default 0: only the server's memory limits it.
+	// How many bytes of messages may wait, likewise; one message always may. Default 0: only the server's memory limits it.
 	MaxBytes uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// What a full queue does. Default REFUSE.
 	Overflow Overflow `protobuf:"varint,3,opt,name=overflow,proto3,enum=replyq.v1.Overflow" json:"overflow,omitempty"`
@@ -5229,15 +5231,18 @@ type QueueConfig struct {
 	LeaseTime *durationpb.Duration `protobuf:"bytes,5,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
 	// How many attempts may fail before a message becomes a dead message. Default 20; at most 1,000.
 	MaxFailures uint32 `protobuf:"varint,6,opt,name=max_failures,json=maxFailures,proto3" json:"max_failures,omitempty"`
-	// How long a failed message is held back: the first time so long, then twice as long each time. Default 0: at once.
+	// How long a failed message is held back: the first time so long, then twice as long each time, and up to a tenth
+	// longer, at random. Default 0: at once. At most 365 days.
 	Backoff *durationpb.Duration `protobuf:"bytes,7,opt,name=backoff,proto3" json:"backoff,omitempty"`
-	// The most that backoff grows to. Default 10 minutes.
+	// The most that backoff grows to. Default 10 minutes, or backoff if that is longer. At most 365 days.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,8,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
-	// How many deliveries of one group may be in flight. 1 = strict order. Default 0: no limit.
+	// How many deliveries of one group may be in flight. 1 = strict order: a message that is held back after a failure
+	// blocks those behind it in its group, one whose delay the producer set does not. Default 0: no limit. Messages without
+	// a group have none.
 	GroupConcurrency uint32 `protobuf:"varint,9,opt,name=group_concurrency,json=groupConcurrency,proto3" json:"group_concurrency,omitempty"`
 	// Nothing is delivered while set; enqueueing goes on.
 	Paused bool `protobuf:"varint,10,opt,name=paused,proto3" json:"paused,omitempty"`
-	// How many dead messages are kept; the oldest makes room. Default 1,000.
+	// How many dead messages are kept; the oldest makes room. Default 1,000; at most 10,000.
 	MaxDead       uint32 `protobuf:"varint,11,opt,name=max_dead,json=maxDead,proto3" json:"max_dead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6231,7 +6236,8 @@ func (x *ListMessagesRequest) GetPayloadBytes() uint32 {
 // ListMessagesResponse answers ListMessages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages, in the order in which they will be delivered.
+	// The messages: those that are ready, in the order in which they will be delivered (groups aside, which take turns);
+	// delayed ones, by their time; those in flight; dead ones, oldest first. A page may be shorter than asked for.
 	Messages []*MessageInfo `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -6645,7 +6651,7 @@ type RedriveMessagesRequest struct {
 	Queue string `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
 	// Their ids, at most 1,000. Default: all.
 	MessageIds []string `protobuf:"bytes,2,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`
-	// The queue to put them into. Default: the same.
+	// The queue to put them into. Default: the same. In another queue they may get new ids, without their history.
 	TargetQueue   string `protobuf:"bytes,3,opt,name=target_queue,json=targetQueue,proto3" json:"target_queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

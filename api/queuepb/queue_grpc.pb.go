@@ -106,7 +106,9 @@ type QueueServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, QUEUES_INVALID (none, or too many), CREDIT_INVALID (max_in_flight over
 	// 10,000), LEASE_INVALID (lease_time not within 1 s and 12 h), CONSUMER_ID_INVALID, LEASES_INVALID (over 10,000
-	// held_leases), HANDLE_INVALID, HANDLE_KIND (a held lease is none), DURATION_INVALID. NOT_FOUND QUEUE_NOT_FOUND.
+	// held_leases), HANDLE_INVALID, HANDLE_KIND (a held lease is none), DURATION_INVALID. NOT_FOUND QUEUE_NOT_FOUND: also
+	// when the last of its queues is deleted, once what it holds of others is settled; until then a consumer of several
+	// goes on with those that are left.
 	// ALREADY_EXISTS CONSUMER_ID_TAKEN: another principal's live consumer has the id. ABORTED CONSUMER_TAKEN_OVER: a newer
 	// stream of yours took the id over; do not reconnect with it. RESOURCE_EXHAUSTED SLOW_CONSUMER: the session did not
 	// read what it had given credit for.
@@ -409,7 +411,9 @@ type QueueServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, QUEUES_INVALID (none, or too many), CREDIT_INVALID (max_in_flight over
 	// 10,000), LEASE_INVALID (lease_time not within 1 s and 12 h), CONSUMER_ID_INVALID, LEASES_INVALID (over 10,000
-	// held_leases), HANDLE_INVALID, HANDLE_KIND (a held lease is none), DURATION_INVALID. NOT_FOUND QUEUE_NOT_FOUND.
+	// held_leases), HANDLE_INVALID, HANDLE_KIND (a held lease is none), DURATION_INVALID. NOT_FOUND QUEUE_NOT_FOUND: also
+	// when the last of its queues is deleted, once what it holds of others is settled; until then a consumer of several
+	// goes on with those that are left.
 	// ALREADY_EXISTS CONSUMER_ID_TAKEN: another principal's live consumer has the id. ABORTED CONSUMER_TAKEN_OVER: a newer
 	// stream of yours took the id over; do not reconnect with it. RESOURCE_EXHAUSTED SLOW_CONSUMER: the session did not
 	// read what it had given credit for.
@@ -892,25 +896,31 @@ type AdminServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, QUEUE_CONFIG_INVALID, MASK_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
 	UpdateQueue(ctx context.Context, in *UpdateQueueRequest, opts ...grpc.CallOption) (*UpdateQueueResponse, error)
-	// DeleteQueue removes a queue with all its messages. Pipes whose last carrier goes with it end QUEUE_DELETED.
+	// DeleteQueue removes a queue with all its messages. Pipes whose last carrier goes with it end QUEUE_DELETED. Its
+	// consumers lose what they hold of it; the streams of those that have no other queue end with QUEUE_NOT_FOUND. Whoever
+	// uses the name from then on uses a new queue.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID; NOT_FOUND QUEUE_NOT_FOUND; FAILED_PRECONDITION QUEUE_NOT_EMPTY: it has
 	// messages or consumers and force is not set.
 	DeleteQueue(ctx context.Context, in *DeleteQueueRequest, opts ...grpc.CallOption) (*DeleteQueueResponse, error)
-	// PurgeQueue removes the messages that wait in a queue. Pipes whose last carrier goes with them end PURGED.
+	// PurgeQueue removes the messages that wait in a queue. Pipes whose last carrier goes with them end PURGED. What is
+	// enqueued meanwhile stays.
 	//
-	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
+	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, ENUM_UNKNOWN (also for state IN_FLIGHT); NOT_FOUND QUEUE_NOT_FOUND.
 	PurgeQueue(ctx context.Context, in *PurgeQueueRequest, opts ...grpc.CallOption) (*PurgeQueueResponse, error)
 	// ListMessages looks at the messages of a queue without touching them. Handles are not shown, only their
-	// fingerprints.
+	// fingerprints; where a token stands in a payload or header, all but its fingerprint is masked.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, PAGE_INVALID, ENUM_UNKNOWN; NOT_FOUND QUEUE_NOT_FOUND.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
-	// DeleteMessages removes single messages. Pipes whose last carrier goes with them end PURGED.
+	// DeleteMessages removes single messages, in whichever state; a consumer that has one loses its lease. Pipes whose last
+	// carrier goes with them end PURGED.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID (none, or over 1,000); NOT_FOUND QUEUE_NOT_FOUND.
 	DeleteMessages(ctx context.Context, in *DeleteMessagesRequest, opts ...grpc.CallOption) (*DeleteMessagesResponse, error)
-	// RedriveMessages puts dead messages back into a queue, with their failures set to 0. It revives no pipe.
+	// RedriveMessages puts dead messages back into a queue, with their failures set to 0; the queue's limits do not apply.
+	// It revives no pipe: where the pipe of a handle has ended, the delivery says so. Pipes that are still open are carried
+	// again.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
 	RedriveMessages(ctx context.Context, in *RedriveMessagesRequest, opts ...grpc.CallOption) (*RedriveMessagesResponse, error)
@@ -1074,25 +1084,31 @@ type AdminServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, QUEUE_CONFIG_INVALID, MASK_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
 	UpdateQueue(context.Context, *UpdateQueueRequest) (*UpdateQueueResponse, error)
-	// DeleteQueue removes a queue with all its messages. Pipes whose last carrier goes with it end QUEUE_DELETED.
+	// DeleteQueue removes a queue with all its messages. Pipes whose last carrier goes with it end QUEUE_DELETED. Its
+	// consumers lose what they hold of it; the streams of those that have no other queue end with QUEUE_NOT_FOUND. Whoever
+	// uses the name from then on uses a new queue.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID; NOT_FOUND QUEUE_NOT_FOUND; FAILED_PRECONDITION QUEUE_NOT_EMPTY: it has
 	// messages or consumers and force is not set.
 	DeleteQueue(context.Context, *DeleteQueueRequest) (*DeleteQueueResponse, error)
-	// PurgeQueue removes the messages that wait in a queue. Pipes whose last carrier goes with them end PURGED.
+	// PurgeQueue removes the messages that wait in a queue. Pipes whose last carrier goes with them end PURGED. What is
+	// enqueued meanwhile stays.
 	//
-	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
+	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, ENUM_UNKNOWN (also for state IN_FLIGHT); NOT_FOUND QUEUE_NOT_FOUND.
 	PurgeQueue(context.Context, *PurgeQueueRequest) (*PurgeQueueResponse, error)
 	// ListMessages looks at the messages of a queue without touching them. Handles are not shown, only their
-	// fingerprints.
+	// fingerprints; where a token stands in a payload or header, all but its fingerprint is masked.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, PAGE_INVALID, ENUM_UNKNOWN; NOT_FOUND QUEUE_NOT_FOUND.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
-	// DeleteMessages removes single messages. Pipes whose last carrier goes with them end PURGED.
+	// DeleteMessages removes single messages, in whichever state; a consumer that has one loses its lease. Pipes whose last
+	// carrier goes with them end PURGED.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID (none, or over 1,000); NOT_FOUND QUEUE_NOT_FOUND.
 	DeleteMessages(context.Context, *DeleteMessagesRequest) (*DeleteMessagesResponse, error)
-	// RedriveMessages puts dead messages back into a queue, with their failures set to 0. It revives no pipe.
+	// RedriveMessages puts dead messages back into a queue, with their failures set to 0; the queue's limits do not apply.
+	// It revives no pipe: where the pipe of a handle has ended, the delivery says so. Pipes that are still open are carried
+	// again.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, MESSAGE_IDS_INVALID; NOT_FOUND QUEUE_NOT_FOUND.
 	RedriveMessages(context.Context, *RedriveMessagesRequest) (*RedriveMessagesResponse, error)

@@ -102,6 +102,10 @@ type Fact struct {
 	//	*Fact_InboxAdvanced
 	//	*Fact_Sent
 	//	*Fact_PipeRead
+	//	*Fact_QueueConfigured
+	//	*Fact_QueueDeleted
+	//	*Fact_QueueForgotten
+	//	*Fact_Redriven
 	//	*Fact_KeyUsed
 	//	*Fact_KeysForgotten
 	//	*Fact_PipeChild
@@ -354,6 +358,42 @@ func (x *Fact) GetPipeRead() *PipeRead {
 	return nil
 }
 
+func (x *Fact) GetQueueConfigured() *QueueConfigured {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_QueueConfigured); ok {
+			return x.QueueConfigured
+		}
+	}
+	return nil
+}
+
+func (x *Fact) GetQueueDeleted() *QueueDeleted {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_QueueDeleted); ok {
+			return x.QueueDeleted
+		}
+	}
+	return nil
+}
+
+func (x *Fact) GetQueueForgotten() *QueueForgotten {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_QueueForgotten); ok {
+			return x.QueueForgotten
+		}
+	}
+	return nil
+}
+
+func (x *Fact) GetRedriven() *Redriven {
+	if x != nil {
+		if x, ok := x.Kind.(*Fact_Redriven); ok {
+			return x.Redriven
+		}
+	}
+	return nil
+}
+
 func (x *Fact) GetKeyUsed() *KeyUsed {
 	if x != nil {
 		if x, ok := x.Kind.(*Fact_KeyUsed); ok {
@@ -500,6 +540,26 @@ type Fact_PipeRead struct {
 	PipeRead *PipeRead `protobuf:"bytes,23,opt,name=pipe_read,json=pipeRead,proto3,oneof"`
 }
 
+type Fact_QueueConfigured struct {
+	// A queue was configured.
+	QueueConfigured *QueueConfigured `protobuf:"bytes,24,opt,name=queue_configured,json=queueConfigured,proto3,oneof"`
+}
+
+type Fact_QueueDeleted struct {
+	// A queue was deleted; its messages follow.
+	QueueDeleted *QueueDeleted `protobuf:"bytes,25,opt,name=queue_deleted,json=queueDeleted,proto3,oneof"`
+}
+
+type Fact_QueueForgotten struct {
+	// A deleted queue has no messages left.
+	QueueForgotten *QueueForgotten `protobuf:"bytes,26,opt,name=queue_forgotten,json=queueForgotten,proto3,oneof"`
+}
+
+type Fact_Redriven struct {
+	// A dead message was put back.
+	Redriven *Redriven `protobuf:"bytes,27,opt,name=redriven,proto3,oneof"`
+}
+
 type Fact_KeyUsed struct {
 	// An idempotency key was used for the first time.
 	KeyUsed *KeyUsed `protobuf:"bytes,40,opt,name=key_used,json=keyUsed,proto3,oneof"`
@@ -560,6 +620,14 @@ func (*Fact_InboxAdvanced) isFact_Kind() {}
 func (*Fact_Sent) isFact_Kind() {}
 
 func (*Fact_PipeRead) isFact_Kind() {}
+
+func (*Fact_QueueConfigured) isFact_Kind() {}
+
+func (*Fact_QueueDeleted) isFact_Kind() {}
+
+func (*Fact_QueueForgotten) isFact_Kind() {}
+
+func (*Fact_Redriven) isFact_Kind() {}
 
 func (*Fact_KeyUsed) isFact_Kind() {}
 
@@ -932,6 +1000,252 @@ func (x *QueueCreated) GetAt() int64 {
 	return 0
 }
 
+// QueueConfigured says how a queue behaves from now on. Unset fields mean the defaults.
+type QueueConfigured struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue's number.
+	Queue uint32 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// How many messages may wait.
+	MaxLength uint64 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
+	// How many bytes of messages may wait.
+	MaxBytes uint64 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// When it is full, its oldest message makes room; else new ones are refused.
+	DropOldest bool `protobuf:"varint,4,opt,name=drop_oldest,json=dropOldest,proto3" json:"drop_oldest,omitempty"`
+	// Expiry of messages that have none of their own.
+	DefaultExpiry int64 `protobuf:"varint,5,opt,name=default_expiry,json=defaultExpiry,proto3" json:"default_expiry,omitempty"`
+	// Lease time of consumers that name none.
+	LeaseTime int64 `protobuf:"varint,6,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	// How many attempts may fail.
+	MaxFailures uint32 `protobuf:"varint,7,opt,name=max_failures,json=maxFailures,proto3" json:"max_failures,omitempty"`
+	// How long a failed message is held back at first.
+	Backoff int64 `protobuf:"varint,8,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	// The most that backoff grows to.
+	MaxBackoff int64 `protobuf:"varint,9,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
+	// How many deliveries of one group may be in flight.
+	GroupConcurrency uint32 `protobuf:"varint,10,opt,name=group_concurrency,json=groupConcurrency,proto3" json:"group_concurrency,omitempty"`
+	// Nothing is delivered.
+	Paused bool `protobuf:"varint,11,opt,name=paused,proto3" json:"paused,omitempty"`
+	// How many dead messages are kept.
+	MaxDead       uint32 `protobuf:"varint,12,opt,name=max_dead,json=maxDead,proto3" json:"max_dead,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueConfigured) Reset() {
+	*x = QueueConfigured{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueConfigured) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueConfigured) ProtoMessage() {}
+
+func (x *QueueConfigured) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueConfigured.ProtoReflect.Descriptor instead.
+func (*QueueConfigured) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *QueueConfigured) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetMaxLength() uint64 {
+	if x != nil {
+		return x.MaxLength
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetDropOldest() bool {
+	if x != nil {
+		return x.DropOldest
+	}
+	return false
+}
+
+func (x *QueueConfigured) GetDefaultExpiry() int64 {
+	if x != nil {
+		return x.DefaultExpiry
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetLeaseTime() int64 {
+	if x != nil {
+		return x.LeaseTime
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetMaxFailures() uint32 {
+	if x != nil {
+		return x.MaxFailures
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetBackoff() int64 {
+	if x != nil {
+		return x.Backoff
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetMaxBackoff() int64 {
+	if x != nil {
+		return x.MaxBackoff
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetGroupConcurrency() uint32 {
+	if x != nil {
+		return x.GroupConcurrency
+	}
+	return 0
+}
+
+func (x *QueueConfigured) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *QueueConfigured) GetMaxDead() uint32 {
+	if x != nil {
+		return x.MaxDead
+	}
+	return 0
+}
+
+// QueueDeleted takes a queue's name away. Its messages are removed one by one after it.
+type QueueDeleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue's number.
+	Queue         uint32 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueDeleted) Reset() {
+	*x = QueueDeleted{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueDeleted) ProtoMessage() {}
+
+func (x *QueueDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueDeleted.ProtoReflect.Descriptor instead.
+func (*QueueDeleted) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *QueueDeleted) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+// QueueForgotten removes a deleted queue.
+type QueueForgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queue's number.
+	Queue uint32 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// When. The number is given to no other queue for a while.
+	At            int64 `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueForgotten) Reset() {
+	*x = QueueForgotten{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueForgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueForgotten) ProtoMessage() {}
+
+func (x *QueueForgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueForgotten.ProtoReflect.Descriptor instead.
+func (*QueueForgotten) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *QueueForgotten) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *QueueForgotten) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
 // SessionOpened registers a session.
 type SessionOpened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -945,7 +1259,7 @@ type SessionOpened struct {
 
 func (x *SessionOpened) Reset() {
 	*x = SessionOpened{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[7]
+	mi := &file_broker_factpb_facts_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1271,7 @@ func (x *SessionOpened) String() string {
 func (*SessionOpened) ProtoMessage() {}
 
 func (x *SessionOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[7]
+	mi := &file_broker_factpb_facts_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1284,7 @@ func (x *SessionOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionOpened.ProtoReflect.Descriptor instead.
 func (*SessionOpened) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{7}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionOpened) GetNumber() uint32 {
@@ -998,7 +1312,7 @@ type SessionForgotten struct {
 
 func (x *SessionForgotten) Reset() {
 	*x = SessionForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[8]
+	mi := &file_broker_factpb_facts_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1324,7 @@ func (x *SessionForgotten) String() string {
 func (*SessionForgotten) ProtoMessage() {}
 
 func (x *SessionForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[8]
+	mi := &file_broker_factpb_facts_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1337,7 @@ func (x *SessionForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionForgotten.ProtoReflect.Descriptor instead.
 func (*SessionForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{8}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionForgotten) GetNumber() uint32 {
@@ -1066,7 +1380,7 @@ type PipeOpened struct {
 
 func (x *PipeOpened) Reset() {
 	*x = PipeOpened{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[9]
+	mi := &file_broker_factpb_facts_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1392,7 @@ func (x *PipeOpened) String() string {
 func (*PipeOpened) ProtoMessage() {}
 
 func (x *PipeOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[9]
+	mi := &file_broker_factpb_facts_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1405,7 @@ func (x *PipeOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeOpened.ProtoReflect.Descriptor instead.
 func (*PipeOpened) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{9}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PipeOpened) GetSlot() uint32 {
@@ -1193,7 +1507,7 @@ type PipeChild struct {
 
 func (x *PipeChild) Reset() {
 	*x = PipeChild{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[10]
+	mi := &file_broker_factpb_facts_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1519,7 @@ func (x *PipeChild) String() string {
 func (*PipeChild) ProtoMessage() {}
 
 func (x *PipeChild) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[10]
+	mi := &file_broker_factpb_facts_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1532,7 @@ func (x *PipeChild) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeChild.ProtoReflect.Descriptor instead.
 func (*PipeChild) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{10}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PipeChild) GetPipe() uint32 {
@@ -1275,6 +1589,10 @@ type Enqueued struct {
 	ReplyToNonce uint64 `protobuf:"fixed64,14,opt,name=reply_to_nonce,json=replyToNonce,proto3" json:"reply_to_nonce,omitempty"`
 	// That pipe had ended when the message arrived: it is not tracked.
 	ReplyToEnded bool `protobuf:"varint,15,opt,name=reply_to_ended,json=replyToEnded,proto3" json:"reply_to_ended,omitempty"`
+	// Its priority.
+	Priority uint32 `protobuf:"varint,21,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Its group within the queue.
+	Group string `protobuf:"bytes,22,opt,name=group,proto3" json:"group,omitempty"`
 	// It is withdrawn when the last consumer leaves before its first delivery.
 	RequireConsumer bool `protobuf:"varint,30,opt,name=require_consumer,json=requireConsumer,proto3" json:"require_consumer,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -1283,7 +1601,7 @@ type Enqueued struct {
 
 func (x *Enqueued) Reset() {
 	*x = Enqueued{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[11]
+	mi := &file_broker_factpb_facts_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1613,7 @@ func (x *Enqueued) String() string {
 func (*Enqueued) ProtoMessage() {}
 
 func (x *Enqueued) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[11]
+	mi := &file_broker_factpb_facts_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1626,7 @@ func (x *Enqueued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enqueued.ProtoReflect.Descriptor instead.
 func (*Enqueued) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{11}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Enqueued) GetSlot() uint32 {
@@ -1416,6 +1734,20 @@ func (x *Enqueued) GetReplyToEnded() bool {
 	return false
 }
 
+func (x *Enqueued) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Enqueued) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 func (x *Enqueued) GetRequireConsumer() bool {
 	if x != nil {
 		return x.RequireConsumer
@@ -1444,7 +1776,7 @@ type Leased struct {
 
 func (x *Leased) Reset() {
 	*x = Leased{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[12]
+	mi := &file_broker_factpb_facts_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1788,7 @@ func (x *Leased) String() string {
 func (*Leased) ProtoMessage() {}
 
 func (x *Leased) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[12]
+	mi := &file_broker_factpb_facts_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1801,7 @@ func (x *Leased) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leased.ProtoReflect.Descriptor instead.
 func (*Leased) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{12}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Leased) GetSlot() uint32 {
@@ -1527,7 +1859,7 @@ type LeaseExtended struct {
 
 func (x *LeaseExtended) Reset() {
 	*x = LeaseExtended{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[13]
+	mi := &file_broker_factpb_facts_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1871,7 @@ func (x *LeaseExtended) String() string {
 func (*LeaseExtended) ProtoMessage() {}
 
 func (x *LeaseExtended) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[13]
+	mi := &file_broker_factpb_facts_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1884,7 @@ func (x *LeaseExtended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseExtended.ProtoReflect.Descriptor instead.
 func (*LeaseExtended) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{13}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LeaseExtended) GetSlot() uint32 {
@@ -1583,14 +1915,18 @@ type Returned struct {
 	// The way it was settled; 0 if it was not settled by a consumer.
 	Action uint32 `protobuf:"varint,5,opt,name=action,proto3" json:"action,omitempty"`
 	// When.
-	At            int64 `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"`
+	At int64 `protobuf:"varint,6,opt,name=at,proto3" json:"at,omitempty"`
+	// How its attempt ended, if it was in flight.
+	Text string `protobuf:"bytes,11,opt,name=text,proto3" json:"text,omitempty"`
+	// The consumer that had it then.
+	Consumer      string `protobuf:"bytes,12,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Returned) Reset() {
 	*x = Returned{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[14]
+	mi := &file_broker_factpb_facts_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1938,7 @@ func (x *Returned) String() string {
 func (*Returned) ProtoMessage() {}
 
 func (x *Returned) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[14]
+	mi := &file_broker_factpb_facts_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1951,7 @@ func (x *Returned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Returned.ProtoReflect.Descriptor instead.
 func (*Returned) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{14}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Returned) GetSlot() uint32 {
@@ -1660,6 +1996,20 @@ func (x *Returned) GetAt() int64 {
 	return 0
 }
 
+func (x *Returned) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Returned) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
 // Gone removes a message.
 type Gone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1674,14 +2024,18 @@ type Gone struct {
 	// It is kept as a dead message.
 	Dead bool `protobuf:"varint,5,opt,name=dead,proto3" json:"dead,omitempty"`
 	// Why it died.
-	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	// The consumer that had it when it died.
+	Consumer string `protobuf:"bytes,11,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// Its failures, if it is kept as a dead message.
+	Failures      uint32 `protobuf:"varint,12,opt,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[15]
+	mi := &file_broker_factpb_facts_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +2047,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[15]
+	mi := &file_broker_factpb_facts_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +2060,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{15}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Gone) GetSlot() uint32 {
@@ -1751,6 +2105,120 @@ func (x *Gone) GetText() string {
 	return ""
 }
 
+func (x *Gone) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *Gone) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+// Redriven puts a dead message back.
+type Redriven struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its slot.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The number of the queue that it is put into.
+	Queue uint32 `protobuf:"varint,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Its place there.
+	Order uint64 `protobuf:"varint,3,opt,name=order,proto3" json:"order,omitempty"`
+	// When.
+	At int64 `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
+	// Until when it may wait for delivery.
+	Deadline int64 `protobuf:"varint,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// What it carries now, apart from the reply_to.
+	Handles []*CarriedHandle `protobuf:"bytes,6,rep,name=handles,proto3" json:"handles,omitempty"`
+	// The reply_to's pipe has ended: it is not tracked.
+	ReplyToEnded  bool `protobuf:"varint,7,opt,name=reply_to_ended,json=replyToEnded,proto3" json:"reply_to_ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redriven) Reset() {
+	*x = Redriven{}
+	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redriven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redriven) ProtoMessage() {}
+
+func (x *Redriven) ProtoReflect() protoreflect.Message {
+	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redriven.ProtoReflect.Descriptor instead.
+func (*Redriven) Descriptor() ([]byte, []int) {
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Redriven) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *Redriven) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *Redriven) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *Redriven) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Redriven) GetDeadline() int64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *Redriven) GetHandles() []*CarriedHandle {
+	if x != nil {
+		return x.Handles
+	}
+	return nil
+}
+
+func (x *Redriven) GetReplyToEnded() bool {
+	if x != nil {
+		return x.ReplyToEnded
+	}
+	return false
+}
+
 // Replied puts a reply into a pipe.
 type Replied struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1778,7 +2246,7 @@ type Replied struct {
 
 func (x *Replied) Reset() {
 	*x = Replied{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[16]
+	mi := &file_broker_factpb_facts_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +2258,7 @@ func (x *Replied) String() string {
 func (*Replied) ProtoMessage() {}
 
 func (x *Replied) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[16]
+	mi := &file_broker_factpb_facts_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +2271,7 @@ func (x *Replied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replied.ProtoReflect.Descriptor instead.
 func (*Replied) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{16}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Replied) GetPipe() uint32 {
@@ -1888,7 +2356,7 @@ type PipeEnded struct {
 
 func (x *PipeEnded) Reset() {
 	*x = PipeEnded{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[17]
+	mi := &file_broker_factpb_facts_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2368,7 @@ func (x *PipeEnded) String() string {
 func (*PipeEnded) ProtoMessage() {}
 
 func (x *PipeEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[17]
+	mi := &file_broker_factpb_facts_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2381,7 @@ func (x *PipeEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnded.ProtoReflect.Descriptor instead.
 func (*PipeEnded) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{17}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PipeEnded) GetPipe() uint32 {
@@ -1962,7 +2430,7 @@ type PipeForgotten struct {
 
 func (x *PipeForgotten) Reset() {
 	*x = PipeForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[18]
+	mi := &file_broker_factpb_facts_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2442,7 @@ func (x *PipeForgotten) String() string {
 func (*PipeForgotten) ProtoMessage() {}
 
 func (x *PipeForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[18]
+	mi := &file_broker_factpb_facts_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2455,7 @@ func (x *PipeForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeForgotten.ProtoReflect.Descriptor instead.
 func (*PipeForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{18}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PipeForgotten) GetPipe() uint32 {
@@ -2010,7 +2478,7 @@ type PipeRead struct {
 
 func (x *PipeRead) Reset() {
 	*x = PipeRead{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	mi := &file_broker_factpb_facts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2490,7 @@ func (x *PipeRead) String() string {
 func (*PipeRead) ProtoMessage() {}
 
 func (x *PipeRead) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[19]
+	mi := &file_broker_factpb_facts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2503,7 @@ func (x *PipeRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeRead.ProtoReflect.Descriptor instead.
 func (*PipeRead) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{19}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PipeRead) GetPipe() uint32 {
@@ -2065,7 +2533,7 @@ type RepliesTrimmed struct {
 
 func (x *RepliesTrimmed) Reset() {
 	*x = RepliesTrimmed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[20]
+	mi := &file_broker_factpb_facts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2545,7 @@ func (x *RepliesTrimmed) String() string {
 func (*RepliesTrimmed) ProtoMessage() {}
 
 func (x *RepliesTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[20]
+	mi := &file_broker_factpb_facts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2558,7 @@ func (x *RepliesTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepliesTrimmed.ProtoReflect.Descriptor instead.
 func (*RepliesTrimmed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{20}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RepliesTrimmed) GetPipe() uint32 {
@@ -2124,7 +2592,7 @@ type CarrierAdded struct {
 
 func (x *CarrierAdded) Reset() {
 	*x = CarrierAdded{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[21]
+	mi := &file_broker_factpb_facts_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2604,7 @@ func (x *CarrierAdded) String() string {
 func (*CarrierAdded) ProtoMessage() {}
 
 func (x *CarrierAdded) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[21]
+	mi := &file_broker_factpb_facts_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2617,7 @@ func (x *CarrierAdded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarrierAdded.ProtoReflect.Descriptor instead.
 func (*CarrierAdded) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{21}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CarrierAdded) GetPipe() uint32 {
@@ -2195,7 +2663,7 @@ type CarrierRemoved struct {
 
 func (x *CarrierRemoved) Reset() {
 	*x = CarrierRemoved{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[22]
+	mi := &file_broker_factpb_facts_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2675,7 @@ func (x *CarrierRemoved) String() string {
 func (*CarrierRemoved) ProtoMessage() {}
 
 func (x *CarrierRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[22]
+	mi := &file_broker_factpb_facts_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2688,7 @@ func (x *CarrierRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarrierRemoved.ProtoReflect.Descriptor instead.
 func (*CarrierRemoved) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{22}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CarrierRemoved) GetPipe() uint32 {
@@ -2255,7 +2723,7 @@ type PipeOutside struct {
 
 func (x *PipeOutside) Reset() {
 	*x = PipeOutside{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[23]
+	mi := &file_broker_factpb_facts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2735,7 @@ func (x *PipeOutside) String() string {
 func (*PipeOutside) ProtoMessage() {}
 
 func (x *PipeOutside) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[23]
+	mi := &file_broker_factpb_facts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2748,7 @@ func (x *PipeOutside) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeOutside.ProtoReflect.Descriptor instead.
 func (*PipeOutside) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{23}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PipeOutside) GetPipe() uint32 {
@@ -2305,7 +2773,7 @@ type Spliced struct {
 
 func (x *Spliced) Reset() {
 	*x = Spliced{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[24]
+	mi := &file_broker_factpb_facts_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2785,7 @@ func (x *Spliced) String() string {
 func (*Spliced) ProtoMessage() {}
 
 func (x *Spliced) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[24]
+	mi := &file_broker_factpb_facts_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2798,7 @@ func (x *Spliced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spliced.ProtoReflect.Descriptor instead.
 func (*Spliced) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{24}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Spliced) GetPipe() uint32 {
@@ -2371,7 +2839,7 @@ type Feeding struct {
 
 func (x *Feeding) Reset() {
 	*x = Feeding{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[25]
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2851,7 @@ func (x *Feeding) String() string {
 func (*Feeding) ProtoMessage() {}
 
 func (x *Feeding) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[25]
+	mi := &file_broker_factpb_facts_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2864,7 @@ func (x *Feeding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feeding.ProtoReflect.Descriptor instead.
 func (*Feeding) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{25}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Feeding) GetPipe() uint32 {
@@ -2462,7 +2930,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[26]
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2942,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[26]
+	mi := &file_broker_factpb_facts_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2955,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{26}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Outcome) GetOp() *OpRef {
@@ -2629,14 +3097,18 @@ type Sent struct {
 	// See queue.
 	Tenant uint32 `protobuf:"varint,22,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The message, in the slot that was reserved for it.
-	Message       *Enqueued `protobuf:"bytes,23,opt,name=message,proto3" json:"message,omitempty"`
+	Message *Enqueued `protobuf:"bytes,23,opt,name=message,proto3" json:"message,omitempty"`
+	// The message has an expiry of its own: the queue's default does not apply.
+	OwnExpiry bool `protobuf:"varint,31,opt,name=own_expiry,json=ownExpiry,proto3" json:"own_expiry,omitempty"`
+	// It concerns the send handle as a reply_to.
+	ReplyTo       bool `protobuf:"varint,32,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sent) Reset() {
 	*x = Sent{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[27]
+	mi := &file_broker_factpb_facts_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +3120,7 @@ func (x *Sent) String() string {
 func (*Sent) ProtoMessage() {}
 
 func (x *Sent) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[27]
+	mi := &file_broker_factpb_facts_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +3133,7 @@ func (x *Sent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sent.ProtoReflect.Descriptor instead.
 func (*Sent) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{27}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Sent) GetTarget() uint32 {
@@ -2825,6 +3297,20 @@ func (x *Sent) GetMessage() *Enqueued {
 	return nil
 }
 
+func (x *Sent) GetOwnExpiry() bool {
+	if x != nil {
+		return x.OwnExpiry
+	}
+	return false
+}
+
+func (x *Sent) GetReplyTo() bool {
+	if x != nil {
+		return x.ReplyTo
+	}
+	return false
+}
+
 // OutboxTrimmed drops what another shard has applied.
 type OutboxTrimmed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2838,7 +3324,7 @@ type OutboxTrimmed struct {
 
 func (x *OutboxTrimmed) Reset() {
 	*x = OutboxTrimmed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[28]
+	mi := &file_broker_factpb_facts_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3336,7 @@ func (x *OutboxTrimmed) String() string {
 func (*OutboxTrimmed) ProtoMessage() {}
 
 func (x *OutboxTrimmed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[28]
+	mi := &file_broker_factpb_facts_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3349,7 @@ func (x *OutboxTrimmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxTrimmed.ProtoReflect.Descriptor instead.
 func (*OutboxTrimmed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{28}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OutboxTrimmed) GetTarget() uint32 {
@@ -2893,7 +3379,7 @@ type InboxAdvanced struct {
 
 func (x *InboxAdvanced) Reset() {
 	*x = InboxAdvanced{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	mi := &file_broker_factpb_facts_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3391,7 @@ func (x *InboxAdvanced) String() string {
 func (*InboxAdvanced) ProtoMessage() {}
 
 func (x *InboxAdvanced) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[29]
+	mi := &file_broker_factpb_facts_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3404,7 @@ func (x *InboxAdvanced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InboxAdvanced.ProtoReflect.Descriptor instead.
 func (*InboxAdvanced) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{29}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *InboxAdvanced) GetSource() uint32 {
@@ -2964,7 +3450,7 @@ type KeyUsed struct {
 
 func (x *KeyUsed) Reset() {
 	*x = KeyUsed{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	mi := &file_broker_factpb_facts_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3462,7 @@ func (x *KeyUsed) String() string {
 func (*KeyUsed) ProtoMessage() {}
 
 func (x *KeyUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[30]
+	mi := &file_broker_factpb_facts_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3475,7 @@ func (x *KeyUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyUsed.ProtoReflect.Descriptor instead.
 func (*KeyUsed) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{30}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KeyUsed) GetQueue() uint32 {
@@ -3073,7 +3559,7 @@ type KeysForgotten struct {
 
 func (x *KeysForgotten) Reset() {
 	*x = KeysForgotten{}
-	mi := &file_broker_factpb_facts_proto_msgTypes[31]
+	mi := &file_broker_factpb_facts_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3571,7 @@ func (x *KeysForgotten) String() string {
 func (*KeysForgotten) ProtoMessage() {}
 
 func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_broker_factpb_facts_proto_msgTypes[31]
+	mi := &file_broker_factpb_facts_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3584,7 @@ func (x *KeysForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysForgotten.ProtoReflect.Descriptor instead.
 func (*KeysForgotten) Descriptor() ([]byte, []int) {
-	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{31}
+	return file_broker_factpb_facts_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *KeysForgotten) GetCount() uint32 {
@@ -3114,7 +3600,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\n" +
 	"\x19broker/factpb/facts.proto\x12\x0ereplyq.fact.v1\"3\n" +
 	"\x05Batch\x12*\n" +
-	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xe5\f\n" +
+	"\x05facts\x18\x01 \x03(\v2\x14.replyq.fact.v1.FactR\x05facts\"\xfb\x0e\n" +
 	"\x04Fact\x12C\n" +
 	"\rqueue_created\x18\x01 \x01(\v2\x1c.replyq.fact.v1.QueueCreatedH\x00R\fqueueCreated\x12F\n" +
 	"\x0esession_opened\x18\x02 \x01(\v2\x1d.replyq.fact.v1.SessionOpenedH\x00R\rsessionOpened\x12O\n" +
@@ -3141,7 +3627,11 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0eoutbox_trimmed\x18\x14 \x01(\v2\x1d.replyq.fact.v1.OutboxTrimmedH\x00R\routboxTrimmed\x12F\n" +
 	"\x0einbox_advanced\x18\x15 \x01(\v2\x1d.replyq.fact.v1.InboxAdvancedH\x00R\rinboxAdvanced\x12*\n" +
 	"\x04sent\x18\x16 \x01(\v2\x14.replyq.fact.v1.SentH\x00R\x04sent\x127\n" +
-	"\tpipe_read\x18\x17 \x01(\v2\x18.replyq.fact.v1.PipeReadH\x00R\bpipeRead\x124\n" +
+	"\tpipe_read\x18\x17 \x01(\v2\x18.replyq.fact.v1.PipeReadH\x00R\bpipeRead\x12L\n" +
+	"\x10queue_configured\x18\x18 \x01(\v2\x1f.replyq.fact.v1.QueueConfiguredH\x00R\x0fqueueConfigured\x12C\n" +
+	"\rqueue_deleted\x18\x19 \x01(\v2\x1c.replyq.fact.v1.QueueDeletedH\x00R\fqueueDeleted\x12I\n" +
+	"\x0fqueue_forgotten\x18\x1a \x01(\v2\x1e.replyq.fact.v1.QueueForgottenH\x00R\x0equeueForgotten\x126\n" +
+	"\bredriven\x18\x1b \x01(\v2\x18.replyq.fact.v1.RedrivenH\x00R\bredriven\x124\n" +
 	"\bkey_used\x18( \x01(\v2\x17.replyq.fact.v1.KeyUsedH\x00R\akeyUsed\x12F\n" +
 	"\x0ekeys_forgotten\x18) \x01(\v2\x1d.replyq.fact.v1.KeysForgottenH\x00R\rkeysForgotten\x12:\n" +
 	"\n" +
@@ -3172,7 +3662,30 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\rR\x06tenant\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x0e\n" +
-	"\x02at\x18\x04 \x01(\x03R\x02at\"9\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\"\x88\x03\n" +
+	"\x0fQueueConfigured\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\rR\x05queue\x12\x1d\n" +
+	"\n" +
+	"max_length\x18\x02 \x01(\x04R\tmaxLength\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\x04R\bmaxBytes\x12\x1f\n" +
+	"\vdrop_oldest\x18\x04 \x01(\bR\n" +
+	"dropOldest\x12%\n" +
+	"\x0edefault_expiry\x18\x05 \x01(\x03R\rdefaultExpiry\x12\x1d\n" +
+	"\n" +
+	"lease_time\x18\x06 \x01(\x03R\tleaseTime\x12!\n" +
+	"\fmax_failures\x18\a \x01(\rR\vmaxFailures\x12\x18\n" +
+	"\abackoff\x18\b \x01(\x03R\abackoff\x12\x1f\n" +
+	"\vmax_backoff\x18\t \x01(\x03R\n" +
+	"maxBackoff\x12+\n" +
+	"\x11group_concurrency\x18\n" +
+	" \x01(\rR\x10groupConcurrency\x12\x16\n" +
+	"\x06paused\x18\v \x01(\bR\x06paused\x12\x19\n" +
+	"\bmax_dead\x18\f \x01(\rR\amaxDead\"$\n" +
+	"\fQueueDeleted\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\rR\x05queue\"6\n" +
+	"\x0eQueueForgotten\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\rR\x05queue\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"9\n" +
 	"\rSessionOpened\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"*\n" +
@@ -3196,7 +3709,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\tPipeChild\x12\x12\n" +
 	"\x04pipe\x18\x01 \x01(\rR\x04pipe\x12-\n" +
 	"\x05child\x18\x02 \x01(\v2\x17.replyq.fact.v1.PipeRefR\x05child\x12\x14\n" +
-	"\x05ended\x18\x03 \x01(\bR\x05ended\"\xed\x03\n" +
+	"\x05ended\x18\x03 \x01(\bR\x05ended\"\x9f\x04\n" +
 	"\bEnqueued\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03tag\x18\x02 \x01(\rR\x03tag\x12\x14\n" +
@@ -3215,7 +3728,9 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0ereply_to_shard\x18\f \x01(\rR\freplyToShard\x12\"\n" +
 	"\rreply_to_slot\x18\r \x01(\rR\vreplyToSlot\x12$\n" +
 	"\x0ereply_to_nonce\x18\x0e \x01(\x06R\freplyToNonce\x12$\n" +
-	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\x12)\n" +
+	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\x12\x1a\n" +
+	"\bpriority\x18\x15 \x01(\rR\bpriority\x12\x14\n" +
+	"\x05group\x18\x16 \x01(\tR\x05group\x12)\n" +
 	"\x10require_consumer\x18\x1e \x01(\bR\x0frequireConsumer\"\x90\x01\n" +
 	"\x06Leased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
@@ -3226,7 +3741,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x05grace\x18\x14 \x01(\rR\x05grace\"9\n" +
 	"\rLeaseExtended\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
-	"\x05until\x18\x02 \x01(\x03R\x05until\"\x97\x01\n" +
+	"\x05until\x18\x02 \x01(\x03R\x05until\"\xc7\x01\n" +
 	"\bReturned\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x1a\n" +
 	"\bfailures\x18\x02 \x01(\rR\bfailures\x12\x1d\n" +
@@ -3234,14 +3749,26 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"not_before\x18\x03 \x01(\x03R\tnotBefore\x12\x14\n" +
 	"\x05order\x18\x04 \x01(\x04R\x05order\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\rR\x06action\x12\x0e\n" +
-	"\x02at\x18\x06 \x01(\x03R\x02at\"~\n" +
+	"\x02at\x18\x06 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04text\x18\v \x01(\tR\x04text\x12\x1a\n" +
+	"\bconsumer\x18\f \x01(\tR\bconsumer\"\xb6\x01\n" +
 	"\x04Gone\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04fate\x18\x02 \x01(\rR\x04fate\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x03R\x02at\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\rR\x06action\x12\x12\n" +
 	"\x04dead\x18\x05 \x01(\bR\x04dead\x12\x12\n" +
-	"\x04text\x18\x06 \x01(\tR\x04text\"\x9e\x02\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x1a\n" +
+	"\bconsumer\x18\v \x01(\tR\bconsumer\x12\x1a\n" +
+	"\bfailures\x18\f \x01(\rR\bfailures\"\xd5\x01\n" +
+	"\bRedriven\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
+	"\x05queue\x18\x02 \x01(\rR\x05queue\x12\x14\n" +
+	"\x05order\x18\x03 \x01(\x04R\x05order\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\x12\x1a\n" +
+	"\bdeadline\x18\x05 \x01(\x03R\bdeadline\x127\n" +
+	"\ahandles\x18\x06 \x03(\v2\x1d.replyq.fact.v1.CarriedHandleR\ahandles\x12$\n" +
+	"\x0ereply_to_ended\x18\a \x01(\bR\freplyToEnded\"\x9e\x02\n" +
 	"\aReplied\x12\x12\n" +
 	"\x04pipe\x18\x01 \x01(\rR\x04pipe\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
@@ -3305,7 +3832,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	" \x01(\x03R\bdeadline\x12\x12\n" +
 	"\x04dead\x18\v \x01(\bR\x04dead\x12-\n" +
 	"\x05parts\x18\f \x03(\v2\x17.replyq.fact.v1.OutcomeR\x05parts\x12#\n" +
-	"\rmessage_shard\x18\r \x01(\rR\fmessageShard\"\xd2\x05\n" +
+	"\rmessage_shard\x18\r \x01(\rR\fmessageShard\"\x8c\x06\n" +
 	"\x04Sent\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\rR\x06target\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12+\n" +
@@ -3333,7 +3860,10 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x04more\x18\x14 \x01(\bR\x04more\x12\x14\n" +
 	"\x05queue\x18\x15 \x01(\tR\x05queue\x12\x16\n" +
 	"\x06tenant\x18\x16 \x01(\rR\x06tenant\x122\n" +
-	"\amessage\x18\x17 \x01(\v2\x18.replyq.fact.v1.EnqueuedR\amessage\"?\n" +
+	"\amessage\x18\x17 \x01(\v2\x18.replyq.fact.v1.EnqueuedR\amessage\x12\x1d\n" +
+	"\n" +
+	"own_expiry\x18\x1f \x01(\bR\townExpiry\x12\x19\n" +
+	"\breply_to\x18  \x01(\bR\areplyTo\"?\n" +
 	"\rOutboxTrimmed\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\rR\x06target\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"?\n" +
@@ -3369,7 +3899,7 @@ func file_broker_factpb_facts_proto_rawDescGZIP() []byte {
 	return file_broker_factpb_facts_proto_rawDescData
 }
 
-var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_broker_factpb_facts_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_broker_factpb_facts_proto_goTypes = []any{
 	(*Batch)(nil),            // 0: replyq.fact.v1.Batch
 	(*Fact)(nil),             // 1: replyq.fact.v1.Fact
@@ -3378,81 +3908,90 @@ var file_broker_factpb_facts_proto_goTypes = []any{
 	(*CarrierRef)(nil),       // 4: replyq.fact.v1.CarrierRef
 	(*CarriedHandle)(nil),    // 5: replyq.fact.v1.CarriedHandle
 	(*QueueCreated)(nil),     // 6: replyq.fact.v1.QueueCreated
-	(*SessionOpened)(nil),    // 7: replyq.fact.v1.SessionOpened
-	(*SessionForgotten)(nil), // 8: replyq.fact.v1.SessionForgotten
-	(*PipeOpened)(nil),       // 9: replyq.fact.v1.PipeOpened
-	(*PipeChild)(nil),        // 10: replyq.fact.v1.PipeChild
-	(*Enqueued)(nil),         // 11: replyq.fact.v1.Enqueued
-	(*Leased)(nil),           // 12: replyq.fact.v1.Leased
-	(*LeaseExtended)(nil),    // 13: replyq.fact.v1.LeaseExtended
-	(*Returned)(nil),         // 14: replyq.fact.v1.Returned
-	(*Gone)(nil),             // 15: replyq.fact.v1.Gone
-	(*Replied)(nil),          // 16: replyq.fact.v1.Replied
-	(*PipeEnded)(nil),        // 17: replyq.fact.v1.PipeEnded
-	(*PipeForgotten)(nil),    // 18: replyq.fact.v1.PipeForgotten
-	(*PipeRead)(nil),         // 19: replyq.fact.v1.PipeRead
-	(*RepliesTrimmed)(nil),   // 20: replyq.fact.v1.RepliesTrimmed
-	(*CarrierAdded)(nil),     // 21: replyq.fact.v1.CarrierAdded
-	(*CarrierRemoved)(nil),   // 22: replyq.fact.v1.CarrierRemoved
-	(*PipeOutside)(nil),      // 23: replyq.fact.v1.PipeOutside
-	(*Spliced)(nil),          // 24: replyq.fact.v1.Spliced
-	(*Feeding)(nil),          // 25: replyq.fact.v1.Feeding
-	(*Outcome)(nil),          // 26: replyq.fact.v1.Outcome
-	(*Sent)(nil),             // 27: replyq.fact.v1.Sent
-	(*OutboxTrimmed)(nil),    // 28: replyq.fact.v1.OutboxTrimmed
-	(*InboxAdvanced)(nil),    // 29: replyq.fact.v1.InboxAdvanced
-	(*KeyUsed)(nil),          // 30: replyq.fact.v1.KeyUsed
-	(*KeysForgotten)(nil),    // 31: replyq.fact.v1.KeysForgotten
+	(*QueueConfigured)(nil),  // 7: replyq.fact.v1.QueueConfigured
+	(*QueueDeleted)(nil),     // 8: replyq.fact.v1.QueueDeleted
+	(*QueueForgotten)(nil),   // 9: replyq.fact.v1.QueueForgotten
+	(*SessionOpened)(nil),    // 10: replyq.fact.v1.SessionOpened
+	(*SessionForgotten)(nil), // 11: replyq.fact.v1.SessionForgotten
+	(*PipeOpened)(nil),       // 12: replyq.fact.v1.PipeOpened
+	(*PipeChild)(nil),        // 13: replyq.fact.v1.PipeChild
+	(*Enqueued)(nil),         // 14: replyq.fact.v1.Enqueued
+	(*Leased)(nil),           // 15: replyq.fact.v1.Leased
+	(*LeaseExtended)(nil),    // 16: replyq.fact.v1.LeaseExtended
+	(*Returned)(nil),         // 17: replyq.fact.v1.Returned
+	(*Gone)(nil),             // 18: replyq.fact.v1.Gone
+	(*Redriven)(nil),         // 19: replyq.fact.v1.Redriven
+	(*Replied)(nil),          // 20: replyq.fact.v1.Replied
+	(*PipeEnded)(nil),        // 21: replyq.fact.v1.PipeEnded
+	(*PipeForgotten)(nil),    // 22: replyq.fact.v1.PipeForgotten
+	(*PipeRead)(nil),         // 23: replyq.fact.v1.PipeRead
+	(*RepliesTrimmed)(nil),   // 24: replyq.fact.v1.RepliesTrimmed
+	(*CarrierAdded)(nil),     // 25: replyq.fact.v1.CarrierAdded
+	(*CarrierRemoved)(nil),   // 26: replyq.fact.v1.CarrierRemoved
+	(*PipeOutside)(nil),      // 27: replyq.fact.v1.PipeOutside
+	(*Spliced)(nil),          // 28: replyq.fact.v1.Spliced
+	(*Feeding)(nil),          // 29: replyq.fact.v1.Feeding
+	(*Outcome)(nil),          // 30: replyq.fact.v1.Outcome
+	(*Sent)(nil),             // 31: replyq.fact.v1.Sent
+	(*OutboxTrimmed)(nil),    // 32: replyq.fact.v1.OutboxTrimmed
+	(*InboxAdvanced)(nil),    // 33: replyq.fact.v1.InboxAdvanced
+	(*KeyUsed)(nil),          // 34: replyq.fact.v1.KeyUsed
+	(*KeysForgotten)(nil),    // 35: replyq.fact.v1.KeysForgotten
 }
 var file_broker_factpb_facts_proto_depIdxs = []int32{
 	1,  // 0: replyq.fact.v1.Batch.facts:type_name -> replyq.fact.v1.Fact
 	6,  // 1: replyq.fact.v1.Fact.queue_created:type_name -> replyq.fact.v1.QueueCreated
-	7,  // 2: replyq.fact.v1.Fact.session_opened:type_name -> replyq.fact.v1.SessionOpened
-	8,  // 3: replyq.fact.v1.Fact.session_forgotten:type_name -> replyq.fact.v1.SessionForgotten
-	9,  // 4: replyq.fact.v1.Fact.pipe_opened:type_name -> replyq.fact.v1.PipeOpened
-	11, // 5: replyq.fact.v1.Fact.enqueued:type_name -> replyq.fact.v1.Enqueued
-	12, // 6: replyq.fact.v1.Fact.leased:type_name -> replyq.fact.v1.Leased
-	13, // 7: replyq.fact.v1.Fact.lease_extended:type_name -> replyq.fact.v1.LeaseExtended
-	14, // 8: replyq.fact.v1.Fact.returned:type_name -> replyq.fact.v1.Returned
-	15, // 9: replyq.fact.v1.Fact.gone:type_name -> replyq.fact.v1.Gone
-	16, // 10: replyq.fact.v1.Fact.replied:type_name -> replyq.fact.v1.Replied
-	17, // 11: replyq.fact.v1.Fact.pipe_ended:type_name -> replyq.fact.v1.PipeEnded
-	18, // 12: replyq.fact.v1.Fact.pipe_forgotten:type_name -> replyq.fact.v1.PipeForgotten
-	20, // 13: replyq.fact.v1.Fact.replies_trimmed:type_name -> replyq.fact.v1.RepliesTrimmed
-	21, // 14: replyq.fact.v1.Fact.carrier_added:type_name -> replyq.fact.v1.CarrierAdded
-	22, // 15: replyq.fact.v1.Fact.carrier_removed:type_name -> replyq.fact.v1.CarrierRemoved
-	23, // 16: replyq.fact.v1.Fact.pipe_outside:type_name -> replyq.fact.v1.PipeOutside
-	24, // 17: replyq.fact.v1.Fact.spliced:type_name -> replyq.fact.v1.Spliced
-	25, // 18: replyq.fact.v1.Fact.feeding:type_name -> replyq.fact.v1.Feeding
-	26, // 19: replyq.fact.v1.Fact.outcome:type_name -> replyq.fact.v1.Outcome
-	28, // 20: replyq.fact.v1.Fact.outbox_trimmed:type_name -> replyq.fact.v1.OutboxTrimmed
-	29, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
-	27, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
-	19, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
-	30, // 24: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
-	31, // 25: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
-	10, // 26: replyq.fact.v1.Fact.pipe_child:type_name -> replyq.fact.v1.PipeChild
-	3,  // 27: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
-	3,  // 28: replyq.fact.v1.PipeOpened.parent:type_name -> replyq.fact.v1.PipeRef
-	3,  // 29: replyq.fact.v1.PipeChild.child:type_name -> replyq.fact.v1.PipeRef
-	5,  // 30: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
-	5,  // 31: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
-	4,  // 32: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
-	4,  // 33: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 34: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
-	3,  // 35: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
-	2,  // 36: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
-	26, // 37: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
-	3,  // 38: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
-	4,  // 39: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
-	3,  // 40: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
-	5,  // 41: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
-	11, // 42: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	10, // 2: replyq.fact.v1.Fact.session_opened:type_name -> replyq.fact.v1.SessionOpened
+	11, // 3: replyq.fact.v1.Fact.session_forgotten:type_name -> replyq.fact.v1.SessionForgotten
+	12, // 4: replyq.fact.v1.Fact.pipe_opened:type_name -> replyq.fact.v1.PipeOpened
+	14, // 5: replyq.fact.v1.Fact.enqueued:type_name -> replyq.fact.v1.Enqueued
+	15, // 6: replyq.fact.v1.Fact.leased:type_name -> replyq.fact.v1.Leased
+	16, // 7: replyq.fact.v1.Fact.lease_extended:type_name -> replyq.fact.v1.LeaseExtended
+	17, // 8: replyq.fact.v1.Fact.returned:type_name -> replyq.fact.v1.Returned
+	18, // 9: replyq.fact.v1.Fact.gone:type_name -> replyq.fact.v1.Gone
+	20, // 10: replyq.fact.v1.Fact.replied:type_name -> replyq.fact.v1.Replied
+	21, // 11: replyq.fact.v1.Fact.pipe_ended:type_name -> replyq.fact.v1.PipeEnded
+	22, // 12: replyq.fact.v1.Fact.pipe_forgotten:type_name -> replyq.fact.v1.PipeForgotten
+	24, // 13: replyq.fact.v1.Fact.replies_trimmed:type_name -> replyq.fact.v1.RepliesTrimmed
+	25, // 14: replyq.fact.v1.Fact.carrier_added:type_name -> replyq.fact.v1.CarrierAdded
+	26, // 15: replyq.fact.v1.Fact.carrier_removed:type_name -> replyq.fact.v1.CarrierRemoved
+	27, // 16: replyq.fact.v1.Fact.pipe_outside:type_name -> replyq.fact.v1.PipeOutside
+	28, // 17: replyq.fact.v1.Fact.spliced:type_name -> replyq.fact.v1.Spliced
+	29, // 18: replyq.fact.v1.Fact.feeding:type_name -> replyq.fact.v1.Feeding
+	30, // 19: replyq.fact.v1.Fact.outcome:type_name -> replyq.fact.v1.Outcome
+	32, // 20: replyq.fact.v1.Fact.outbox_trimmed:type_name -> replyq.fact.v1.OutboxTrimmed
+	33, // 21: replyq.fact.v1.Fact.inbox_advanced:type_name -> replyq.fact.v1.InboxAdvanced
+	31, // 22: replyq.fact.v1.Fact.sent:type_name -> replyq.fact.v1.Sent
+	23, // 23: replyq.fact.v1.Fact.pipe_read:type_name -> replyq.fact.v1.PipeRead
+	7,  // 24: replyq.fact.v1.Fact.queue_configured:type_name -> replyq.fact.v1.QueueConfigured
+	8,  // 25: replyq.fact.v1.Fact.queue_deleted:type_name -> replyq.fact.v1.QueueDeleted
+	9,  // 26: replyq.fact.v1.Fact.queue_forgotten:type_name -> replyq.fact.v1.QueueForgotten
+	19, // 27: replyq.fact.v1.Fact.redriven:type_name -> replyq.fact.v1.Redriven
+	34, // 28: replyq.fact.v1.Fact.key_used:type_name -> replyq.fact.v1.KeyUsed
+	35, // 29: replyq.fact.v1.Fact.keys_forgotten:type_name -> replyq.fact.v1.KeysForgotten
+	13, // 30: replyq.fact.v1.Fact.pipe_child:type_name -> replyq.fact.v1.PipeChild
+	3,  // 31: replyq.fact.v1.CarriedHandle.pipe:type_name -> replyq.fact.v1.PipeRef
+	3,  // 32: replyq.fact.v1.PipeOpened.parent:type_name -> replyq.fact.v1.PipeRef
+	3,  // 33: replyq.fact.v1.PipeChild.child:type_name -> replyq.fact.v1.PipeRef
+	5,  // 34: replyq.fact.v1.Enqueued.handles:type_name -> replyq.fact.v1.CarriedHandle
+	5,  // 35: replyq.fact.v1.Redriven.handles:type_name -> replyq.fact.v1.CarriedHandle
+	5,  // 36: replyq.fact.v1.Replied.handles:type_name -> replyq.fact.v1.CarriedHandle
+	4,  // 37: replyq.fact.v1.CarrierAdded.carrier:type_name -> replyq.fact.v1.CarrierRef
+	4,  // 38: replyq.fact.v1.CarrierRemoved.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 39: replyq.fact.v1.Spliced.inner:type_name -> replyq.fact.v1.PipeRef
+	3,  // 40: replyq.fact.v1.Feeding.outer:type_name -> replyq.fact.v1.PipeRef
+	2,  // 41: replyq.fact.v1.Outcome.op:type_name -> replyq.fact.v1.OpRef
+	30, // 42: replyq.fact.v1.Outcome.parts:type_name -> replyq.fact.v1.Outcome
+	3,  // 43: replyq.fact.v1.Sent.pipe:type_name -> replyq.fact.v1.PipeRef
+	4,  // 44: replyq.fact.v1.Sent.carrier:type_name -> replyq.fact.v1.CarrierRef
+	3,  // 45: replyq.fact.v1.Sent.other:type_name -> replyq.fact.v1.PipeRef
+	5,  // 46: replyq.fact.v1.Sent.handles:type_name -> replyq.fact.v1.CarriedHandle
+	14, // 47: replyq.fact.v1.Sent.message:type_name -> replyq.fact.v1.Enqueued
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_broker_factpb_facts_proto_init() }
@@ -3484,6 +4023,10 @@ func file_broker_factpb_facts_proto_init() {
 		(*Fact_InboxAdvanced)(nil),
 		(*Fact_Sent)(nil),
 		(*Fact_PipeRead)(nil),
+		(*Fact_QueueConfigured)(nil),
+		(*Fact_QueueDeleted)(nil),
+		(*Fact_QueueForgotten)(nil),
+		(*Fact_Redriven)(nil),
 		(*Fact_KeyUsed)(nil),
 		(*Fact_KeysForgotten)(nil),
 		(*Fact_PipeChild)(nil),
@@ -3494,7 +4037,7 @@ func file_broker_factpb_facts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_broker_factpb_facts_proto_rawDesc), len(file_broker_factpb_facts_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

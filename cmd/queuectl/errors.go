@@ -99,6 +99,11 @@ var hints = []struct {
 	{client.ErrDeadLettered, "look into the consumers' logs: all attempts at the message failed"},
 	{client.ErrShuttingDown, "send it again when the server is back"},
 	{client.ErrLost, "send it again: the server was started anew and keeps nothing over a restart"},
+	{client.ErrPurged, "send it again if it is still wanted: an administrator removed it"},
+	{client.ErrQueueDeleted, "send it again, perhaps to another queue: an administrator deleted this one"},
+	{client.ErrDropped, "send it again, or have the queue hold more: queuectl update QUEUE --max-length"},
+	{client.ReasonQueueFull, "again later, or have the queue hold more: queuectl update QUEUE --max-length"},
+	{client.ReasonQueueNotEmpty, "--force, or empty it first: queuectl purge"},
 	{client.ReasonPipeFull, "again later, or have somebody read: queuectl receive"},
 	{client.ReasonDraining, "again in a moment: the server is going down, or another one is coming up"},
 }

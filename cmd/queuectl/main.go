@@ -42,18 +42,28 @@ type globals struct {
 type cli struct {
 	globals
 
-	Enqueue  enqueueCmd  `cmd:"" help:"Store a message; do not wait for an answer." example:"queuectl enqueue orders '{\"id\": 7}' --content-type application/json"`
-	Call     callCmd     `cmd:"" help:"Store a message and print the replies to it as they come." example:"queuectl call reports 'march' --timeout 30s"`
-	Consume  consumeCmd  `cmd:"" help:"Print messages: look at them and give them back, ack them, or hold them." example:"queuectl consume orders --ack --max 10"`
-	Work     workCmd     `cmd:"" help:"Run a command for each message: payload on its standard input, each line it prints is a reply." usage:"work QUEUE -- CMD…" example:"queuectl work reports --concurrency 4 -- ./make-report --month"`
-	Pipe     pipeCmd     `cmd:"" help:"Open a pipe and print both its handles." example:"queuectl pipe --timeout 10m"`
-	Reply    replyCmd    `cmd:"" help:"Reply through a send handle; ends the pipe unless --more is given." example:"queuectl reply qh1s_… 'half done' --more"`
-	Receive  receiveCmd  `cmd:"" help:"Print the replies of a pipe as they come, by its receive handle." example:"queuectl receive qh1r_… --from 3 --timeout 1m"`
-	Cancel   cancelCmd   `cmd:"" help:"End a pipe for all who wait on it, by its receive handle." example:"queuectl cancel qh1r_… 'no longer needed'"`
-	Describe describeCmd `cmd:"" help:"Tell what a pipe waits for, by either of its handles, or the state of a delivery, by its lease." example:"queuectl describe qh1r_…"`
-	Queues   queuesCmd   `cmd:"" help:"List queues and what is in them." example:"queuectl queues reports."`
-	Info     infoCmd     `cmd:"" help:"Show the server's version, durability and limits, and who you are to it." example:"queuectl info --server 10.0.0.5:7420"`
-	Version  versionCmd  `cmd:"" help:"Print the version of queuectl." example:"queuectl version"`
+	Enqueue        enqueueCmd        `cmd:"" help:"Store a message; do not wait for an answer." example:"queuectl enqueue orders '{\"id\": 7}' --content-type application/json"`
+	Call           callCmd           `cmd:"" help:"Store a message and print the replies to it as they come." example:"queuectl call reports 'march' --timeout 30s"`
+	Consume        consumeCmd        `cmd:"" help:"Print messages: look at them and give them back, ack them, or hold them." example:"queuectl consume orders --ack --max 10"`
+	Work           workCmd           `cmd:"" help:"Run a command for each message: payload on its standard input, each line it prints is a reply." usage:"work QUEUE -- CMD…" example:"queuectl work reports --concurrency 4 -- ./make-report --month"`
+	Pipe           pipeCmd           `cmd:"" help:"Open a pipe and print both its handles." example:"queuectl pipe --timeout 10m"`
+	Reply          replyCmd          `cmd:"" help:"Reply through a send handle; ends the pipe unless --more is given." example:"queuectl reply qh1s_… 'half done' --more"`
+	Receive        receiveCmd        `cmd:"" help:"Print the replies of a pipe as they come, by its receive handle." example:"queuectl receive qh1r_… --from 3 --timeout 1m"`
+	Cancel         cancelCmd         `cmd:"" help:"End a pipe for all who wait on it, by its receive handle." example:"queuectl cancel qh1r_… 'no longer needed'"`
+	Describe       describeCmd       `cmd:"" help:"Tell what a pipe waits for, by either of its handles, or the state of a delivery, by its lease." example:"queuectl describe qh1r_…"`
+	Queues         queuesCmd         `cmd:"" help:"List queues and what is in them." example:"queuectl queues reports."`
+	Create         createCmd         `cmd:"" help:"Create a queue with a configuration; queues are also made by first use." example:"queuectl create reports --max-length 10000 --overflow drop-oldest"`
+	Update         updateCmd         `cmd:"" help:"Change a queue's configuration: what is given, and nothing else." example:"queuectl update reports --backoff 1s --reset max_length"`
+	Pause          pauseCmd          `cmd:"" help:"Stop the deliveries of a queue; enqueueing goes on." example:"queuectl pause reports"`
+	Resume         resumeCmd         `cmd:"" help:"Let a paused queue deliver again." example:"queuectl resume reports"`
+	Purge          purgeCmd          `cmd:"" help:"Remove the messages that wait in a queue; who awaits their answers gets PURGED." example:"queuectl purge reports --state dead"`
+	Delete         deleteCmd         `cmd:"" help:"Delete a queue, if it is empty or --force is given; who awaits an answer gets QUEUE_DELETED." example:"queuectl delete reports --force"`
+	Messages       messagesCmd       `cmd:"" help:"Look at the messages of a queue without touching them; handles show as fingerprints." example:"queuectl messages reports --state dead --max 10"`
+	DeleteMessages deleteMessagesCmd `cmd:"" help:"Remove single messages, in whichever state." example:"queuectl delete-messages reports 3c9k…"`
+	Redrive        redriveCmd        `cmd:"" help:"Put dead messages back, with their failures set to 0." example:"queuectl redrive reports --to reports.again"`
+	End            endCmd            `cmd:"" help:"Revoke a pipe: it ends REVOKED for all who wait on it." example:"queuectl end qh1s_… 'stopped by operations'"`
+	Info           infoCmd           `cmd:"" help:"Show the server's version, durability and limits, and who you are to it." example:"queuectl info --server 10.0.0.5:7420"`
+	Version        versionCmd        `cmd:"" help:"Print the version of queuectl." example:"queuectl version"`
 }
 
 // streams are where a command reads and writes.

@@ -1,0 +1,51 @@
+package broker
+
+// messageExtras is what most messages do without, so that they need not pay for it.
+type messageExtras struct {
+	priority uint8
+	group    string
+	history  []attempt // oldest first
+	// deadReason is what the pipes of a dead message's handles ended with, if it was their last carrier.
+	deadReason EndReason
+	redriven   Time // when it was put back last, after it had died
+
+	live liveExtras
+}
+
+// liveExtras is what extras have besides their durable state.
+type liveExtras struct {
+	group *group
+	// older and newer link the messages of a queue's lanes by age, from the first time that they are ready.
+	older, newer uint32
+	aged         bool
+}
+
+// special reports whether a message is in a queue's lanes: it has a priority or a group.
+func (m *message) special() bool {
+	return m.extras != nil && (m.extras.priority != 0 || m.extras.group != "")
+}
+
+func (m *message) priority() uint8 {
+	if m.extras == nil {
+		return 0
+	}
+	return m.extras.priority
+}
+
+func (m *message) group() string {
+	if m.extras == nil {
+		return ""
+	}
+	return m.extras.group
+}
+
+// readySince is the time by which a message ages.
+func (m *message) readySince() Time {
+	if m.attempt == 0 {
+		return m.since
+	}
+	if m.extras != nil && m.extras.redriven != 0 {
+		return m.extras.redriven
+	}
+	return m.enqueued
+}
