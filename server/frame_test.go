@@ -155,7 +155,8 @@ func TestResults(t *testing.T) {
 		{kindConsume, &broker.Delivery{}},
 		{kindConsume, &broker.Delivery{
 			Message: id, Queue: "q", Lease: claims(handles.Lease, 1), LeaseExpires: at, Attempt: 2, Failures: 1, Body: body,
-			ReplyTo: claims(handles.Send, 2), EnqueuedAt: at, Deadline: -1, Ended: []string{"audit", "reply_to"},
+			ReplyTo: claims(handles.Send, 2), EnqueuedAt: at, Deadline: -1, Ended: []string{"audit", "reply_to"}, Priority: 9,
+			Group: "g",
 		}},
 		{kindCall, &broker.ReplyItem{}},
 		{kindCall, &broker.ReplyItem{Sequence: 300, Body: answer, Source: id, Attempt: 2, Ended: []string{"f"}}},
