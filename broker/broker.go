@@ -165,6 +165,30 @@ func (b *Broker) InFlight() uint64 {
 	return n
 }
 
+// QueueStatistics returns all queues of a tenant whose names begin so, in no particular order. It does not stop the
+// shards for long, and so is no snapshot.
+func (b *Broker) QueueStatistics(tenant uint32, prefix string) []QueueInfo {
+	const atOnce = 1000
+	var all []QueueInfo
+	for _, r := range b.runners {
+		for from, more := 0, true; more; from += atOnce {
+			more = false // unless the shard says so: it may be closed
+			r.run(func(s *shard) {
+				queues := s.st.queues[min(from, len(s.st.queues)):]
+				if more = len(queues) > atOnce; more {
+					queues = queues[:atOnce]
+				}
+				for _, q := range queues {
+					if q != nil && !q.deleted && q.tenant == tenant && strings.HasPrefix(q.name, prefix) {
+						all = append(all, s.queueInfo(q))
+					}
+				}
+			})
+		}
+	}
+	return all
+}
+
 // Shutdown drains, and ends what cannot outlive the process: without a journal every open pipe ends SHUTTING_DOWN. Their
 // readers are told.
 func (b *Broker) Shutdown() {

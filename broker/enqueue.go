@@ -232,6 +232,9 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 // stored commits a message and lines it up.
 func (s *shard) stored(q *queue, f *factpb.Enqueued) {
 	s.commit(f)
+	if s.now >= q.live.nextMark {
+		s.mark(q)
+	}
 	q.live.enqueued++
 	s.enter(q, f.Slot)
 }

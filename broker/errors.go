@@ -55,7 +55,6 @@ const (
 	ReasonConsumerTakenOver Reason = "CONSUMER_TAKEN_OVER"
 	ReasonConsumerUnknown   Reason = "CONSUMER_UNKNOWN"
 	ReasonDraining          Reason = "DRAINING"
-	ReasonNotImplemented    Reason = "NOT_IMPLEMENTED"
 )
 
 // An Error says what is wrong with an operation. It is an event's body where an operation is refused; the operation has

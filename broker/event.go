@@ -279,6 +279,8 @@ type QueueInfo struct {
 	Delivered uint64
 	Acked     uint64
 	Failed    uint64
+	// EnqueueRate and AckRate are per second, over the last ten seconds.
+	EnqueueRate, AckRate float64
 }
 
 // Removed answers [PurgeQueue], [DeleteQueue] and [DeleteMessages], and for [RedriveMessages] says how many dead ones

@@ -21,6 +21,9 @@ type liveQueue struct {
 	bytes, leasedBytes        uint64 // leasedBytes of the bytes are in flight
 	enqueued, delivered       uint64
 	acked, failed             uint64
+
+	marks    *[rateMarks]rateMark // nil until the first message
+	nextMark Time                 // from when on the next event makes a mark
 }
 
 // liveMessage is what a message has besides its durable state.

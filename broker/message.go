@@ -39,6 +39,9 @@ func (s *shard) gone(slot uint32, g goneBy) {
 	}
 	q.live.bytes -= uint64(len(m.body))
 	if g.action == Ack {
+		if s.now >= q.live.nextMark {
+			s.mark(q)
+		}
 		q.live.acked++
 	}
 	s.loseAll(m, carrierRef{shard: s.st.shard, slot: slot, number: uint64(m.tag)}, g.fate)

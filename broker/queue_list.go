@@ -3,7 +3,6 @@ package broker
 import (
 	"sort"
 	"strings"
-	"time"
 )
 
 func (s *shard) listQueues(l *link, op *Op, r *ListQueues) {
@@ -52,8 +51,7 @@ func (s *shard) queueInfo(q *queue) QueueInfo {
 		Dead: uint64(len(q.dead)), Bytes: live.bytes, Consumers: uint32(live.consumers), Waiters: live.waiters, Enqueued: live.enqueued,
 		Delivered: live.delivered, Acked: live.acked, Failed: live.failed,
 	}
-	if oldest := s.oldestReady(q); oldest != 0 {
-		info.OldestAge = time.Duration(s.now - s.st.messages.at(oldest).enqueued)
-	}
+	info.OldestAge = s.oldestAge(q)
+	info.EnqueueRate, info.AckRate = s.rates(q)
 	return info
 }

@@ -3,7 +3,11 @@ package client
 import (
 	"context"
 	"fmt"
+	"iter"
+	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -92,4 +96,33 @@ func (c *Client) DeleteQueue(ctx context.Context, name string, force bool) (uint
 		return 0, fmt.Errorf("delete queue %q: %w", name, err)
 	}
 	return response.GetDeletedMessages(), nil
+}
+
+// WatchQueues reports the statistics of the queues whose names begin with prefix: first of all, then, every interval (0:
+// 1 s; 100 ms to 1 h), of those that have changed. It goes on until the loop is left or ctx ends. An error is the last
+// item.
+func (c *Client) WatchQueues(
+	ctx context.Context, prefix string, interval time.Duration,
+) iter.Seq2[*queuepb.WatchQueuesResponse, error] {
+	return func(yield func(*queuepb.WatchQueuesResponse, error) bool) {
+		watching, cancel := context.WithCancel(ctx)
+		defer cancel()
+		request := &queuepb.WatchQueuesRequest{Prefix: prefix, Interval: wireDuration(interval)}
+		stream, err := c.admin().WatchQueues(watching, request, grpc.WaitForReady(true))
+		for err == nil {
+			var report *queuepb.WatchQueuesResponse
+			if report, err = stream.Recv(); err == nil && !yield(report, nil) {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			yield(nil, contextError(ctx, "waiting for a report of queues", OutcomeNotApplied))
+			return
+		}
+		var trailer metadata.MD
+		if stream != nil {
+			trailer = stream.Trailer()
+		}
+		yield(nil, fmt.Errorf("watch queues: %w", fromStatus(err, trailer)))
+	}
 }

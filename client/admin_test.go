@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -190,6 +191,38 @@ func TestEndPipe(t *testing.T) {
 	}
 	if _, _, err := c.EndPipeOf(ctx, receipt.MessageID, ""); !errors.Is(err, client.ReasonMessageUnknown) {
 		t.Errorf("EndPipeOf() of a withdrawn message = %v, want MESSAGE_UNKNOWN", err)
+	}
+}
+
+func TestWatchQueues(t *testing.T) {
+	c := newClient(t, testbed.New(t))
+	ctx := testContext(t)
+	enqueue(ctx, t, c, "jobs", text("x"))
+	seen := 0
+	for report, err := range c.WatchQueues(ctx, "jobs", 100*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range report.GetQueues() {
+			if q.GetQueue() != "jobs" || q.GetReady() != 1 || q.GetEnqueueRate() == 0 {
+				t.Errorf("report = %v", report)
+			}
+		}
+		if seen++; seen == 3 {
+			break
+		}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	for report, err := range c.WatchQueues(ended, "", 0) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("WatchQueues() with an ended context = %v, %v", report, err)
+		}
+	}
+	for report, err := range c.WatchQueues(ctx, "", time.Millisecond) {
+		if !errors.Is(err, client.Reason("INTERVAL_INVALID")) {
+			t.Errorf("WatchQueues() every millisecond = %v, %v, want INTERVAL_INVALID", report, err)
+		}
 	}
 }
 

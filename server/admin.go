@@ -11,9 +11,9 @@ import (
 	"github.com/replyq/replyq/broker"
 )
 
-// adminService implements the AdminService, as far as it goes: see unimplemented.go.
+// adminService implements the AdminService.
 type adminService struct {
-	unimplementedAdmin
+	queuepb.UnsafeAdminServiceServer
 	*Server
 }
 
@@ -173,24 +173,30 @@ func firstQueue(list *broker.QueueList) *queuepb.Queue {
 
 func queueMessage(q *broker.QueueInfo) *queuepb.Queue {
 	return &queuepb.Queue{
-		Name:      q.Name,
-		Config:    configMessage(&q.Config),
-		CreatedAt: newTime(q.CreatedAt),
-		Statistics: &queuepb.QueueStatistics{
-			Queue:          q.Name,
-			Ready:          q.Ready,
-			InFlight:       q.InFlight,
-			Delayed:        q.Delayed,
-			Dead:           q.Dead,
-			Bytes:          q.Bytes,
-			Consumers:      q.Consumers,
-			Waiters:        q.Waiters,
-			OldestAge:      durationpb.New(q.OldestAge),
-			EnqueuedTotal:  q.Enqueued,
-			DeliveredTotal: q.Delivered,
-			AckedTotal:     q.Acked,
-			FailedTotal:    q.Failed,
-		},
+		Name:       q.Name,
+		Config:     configMessage(&q.Config),
+		CreatedAt:  newTime(q.CreatedAt),
+		Statistics: statisticsMessage(q),
+	}
+}
+
+func statisticsMessage(q *broker.QueueInfo) *queuepb.QueueStatistics {
+	return &queuepb.QueueStatistics{
+		Queue:          q.Name,
+		Ready:          q.Ready,
+		InFlight:       q.InFlight,
+		Delayed:        q.Delayed,
+		Dead:           q.Dead,
+		Bytes:          q.Bytes,
+		Consumers:      q.Consumers,
+		Waiters:        q.Waiters,
+		OldestAge:      durationpb.New(q.OldestAge),
+		EnqueuedTotal:  q.Enqueued,
+		DeliveredTotal: q.Delivered,
+		AckedTotal:     q.Acked,
+		FailedTotal:    q.Failed,
+		EnqueueRate:    q.EnqueueRate,
+		AckRate:        q.AckRate,
 	}
 }
 

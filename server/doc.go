@@ -12,8 +12,7 @@
 //
 // Rules of form (names, sizes, times, the MAC and tenant of handles) are checked here, once, and nowhere else; rules of
 // state are the broker's. All refusals, the server's and the broker's, are [broker.Error] until errors.go makes statuses,
-// trailers and Error messages of them; docs/errors.md lists them all. What the contract has and the server does not yet
-// stands in unimplemented.go.
+// trailers and Error messages of them; docs/errors.md lists them all.
 //
 // # What it promises
 //

@@ -45,6 +45,7 @@ const (
 	reasonHelloExpected          broker.Reason = "HELLO_EXPECTED"
 	reasonIdempotencyKeyInvalid  broker.Reason = "IDEMPOTENCY_KEY_INVALID"
 	reasonInternal               broker.Reason = "INTERNAL"
+	reasonIntervalInvalid        broker.Reason = "INTERVAL_INVALID"
 	reasonLeaseInvalid           broker.Reason = "LEASE_INVALID"
 	reasonLeaseRequired          broker.Reason = "LEASE_REQUIRED"
 	reasonLeasesInvalid          broker.Reason = "LEASES_INVALID"
@@ -89,7 +90,6 @@ var codeOf = map[broker.Reason]broker.Code{
 	broker.ReasonHandleUnknown:  broker.CodeNotFound,
 	broker.ReasonLeaseUnknown:   broker.CodeNotFound,
 	broker.ReasonMessageUnknown: broker.CodeNotFound,
-	broker.ReasonNotImplemented: broker.CodeUnimplemented,
 }
 
 // refuse makes an error of the server's own. The text says what to do.

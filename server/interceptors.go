@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/replyq/replyq/api/queuepb"
 )
 
 // Handlers return broker errors; these interceptors are where they become statuses and trailers.
@@ -42,6 +44,7 @@ func (s *Server) streamErrors(
 		checked.ctx, cancel = context.WithCancel(checked.ctx)
 		defer cancel()
 		defer context.AfterFunc(s.running, cancel)()
+	case info.FullMethod == queuepb.AdminService_WatchQueues_FullMethodName: // does not keep the server up either
 	case !info.IsClientStream: // sessions are counted apart
 		s.addStream(1)
 		defer s.addStream(-1)

@@ -48,6 +48,10 @@ const (
 	maxShownPayload     = 64 << 10
 	maxListBytes        = 3 << 20 // of a page of messages; then it is shorter than asked for
 
+	defaultWatchInterval = time.Second
+	minWatchInterval     = 100 * time.Millisecond
+	maxWatchInterval     = time.Hour
+
 	minSessionID = 16
 	maxSessionID = 64
 

@@ -928,7 +928,8 @@ type AdminServiceClient interface {
 	//
 	// Errors: handle errors; NOT_FOUND MESSAGE_UNKNOWN; INVALID_ARGUMENT SUBJECT_MISSING: name a handle or a message.
 	EndPipe(ctx context.Context, in *EndPipeRequest, opts ...grpc.CallOption) (*EndPipeResponse, error)
-	// WatchQueues streams statistics of queues: all at first, then those that changed, every interval.
+	// WatchQueues streams statistics of queues: all at first, then those that changed, every interval. A report of over
+	// 1,000 queues comes as several messages of the same time.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, INTERVAL_INVALID (under 100 ms or over 1 h).
 	WatchQueues(ctx context.Context, in *WatchQueuesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchQueuesResponse], error)
@@ -1116,7 +1117,8 @@ type AdminServiceServer interface {
 	//
 	// Errors: handle errors; NOT_FOUND MESSAGE_UNKNOWN; INVALID_ARGUMENT SUBJECT_MISSING: name a handle or a message.
 	EndPipe(context.Context, *EndPipeRequest) (*EndPipeResponse, error)
-	// WatchQueues streams statistics of queues: all at first, then those that changed, every interval.
+	// WatchQueues streams statistics of queues: all at first, then those that changed, every interval. A report of over
+	// 1,000 queues comes as several messages of the same time.
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, INTERVAL_INVALID (under 100 ms or over 1 h).
 	WatchQueues(*WatchQueuesRequest, grpc.ServerStreamingServer[WatchQueuesResponse]) error

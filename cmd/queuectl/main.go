@@ -62,6 +62,7 @@ type cli struct {
 	DeleteMessages deleteMessagesCmd `cmd:"" help:"Remove single messages, in whichever state." example:"queuectl delete-messages reports 3c9k…"`
 	Redrive        redriveCmd        `cmd:"" help:"Put dead messages back, with their failures set to 0." example:"queuectl redrive reports --to reports.again"`
 	End            endCmd            `cmd:"" help:"Revoke a pipe: it ends REVOKED for all who wait on it." example:"queuectl end qh1s_… 'stopped by operations'"`
+	Watch          watchCmd          `cmd:"" help:"Show the figures of queues as they change." example:"queuectl watch reports. --interval 5s"`
 	Info           infoCmd           `cmd:"" help:"Show the server's version, durability and limits, and who you are to it." example:"queuectl info --server 10.0.0.5:7420"`
 	Version        versionCmd        `cmd:"" help:"Print the version of queuectl." example:"queuectl version"`
 }

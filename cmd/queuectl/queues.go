@@ -51,33 +51,45 @@ func (c *queuesCmd) Run(a *app) error {
 }
 
 type queueRecord struct {
-	Type             string     `json:"type"`
-	Name             string     `json:"name"`
-	Ready            uint64     `json:"ready"`
-	InFlight         uint64     `json:"in_flight"`
-	Delayed          uint64     `json:"delayed"`
-	Dead             uint64     `json:"dead"`
-	Bytes            uint64     `json:"bytes"`
-	Consumers        uint32     `json:"consumers"`
-	Waiters          uint64     `json:"waiters"`
-	OldestAgeSeconds float64    `json:"oldest_age_seconds"`
-	EnqueuedTotal    uint64     `json:"enqueued_total"`
-	DeliveredTotal   uint64     `json:"delivered_total"`
-	AckedTotal       uint64     `json:"acked_total"`
-	FailedTotal      uint64     `json:"failed_total"`
-	CreatedAt        *time.Time `json:"created_at,omitempty"`
-
-	Config *configRecord `json:"config"`
+	Type string `json:"type"`
+	*figures
+	CreatedAt *time.Time    `json:"created_at,omitempty"`
+	Config    *configRecord `json:"config"`
 }
 
 func newQueueRecord(q *queuepb.Queue) *queueRecord {
-	s := q.GetStatistics()
 	return &queueRecord{
-		Type: "queue", Name: q.GetName(), Ready: s.GetReady(), InFlight: s.GetInFlight(), Delayed: s.GetDelayed(),
-		Dead: s.GetDead(), Bytes: s.GetBytes(), Consumers: s.GetConsumers(), Waiters: s.GetWaiters(),
+		Type: "queue", figures: newFigures(q.GetStatistics()), CreatedAt: wireTime(q.GetCreatedAt()),
+		Config: newConfigRecord(q.GetConfig()),
+	}
+}
+
+// figures are a queue's statistics.
+type figures struct {
+	Name             string  `json:"name"`
+	Ready            uint64  `json:"ready"`
+	InFlight         uint64  `json:"in_flight"`
+	Delayed          uint64  `json:"delayed"`
+	Dead             uint64  `json:"dead"`
+	Bytes            uint64  `json:"bytes"`
+	Consumers        uint32  `json:"consumers"`
+	Waiters          uint64  `json:"waiters"`
+	OldestAgeSeconds float64 `json:"oldest_age_seconds"`
+	EnqueuedTotal    uint64  `json:"enqueued_total"`
+	DeliveredTotal   uint64  `json:"delivered_total"`
+	AckedTotal       uint64  `json:"acked_total"`
+	FailedTotal      uint64  `json:"failed_total"`
+	EnqueueRate      float64 `json:"enqueue_rate"`
+	AckRate          float64 `json:"ack_rate"`
+}
+
+func newFigures(s *queuepb.QueueStatistics) *figures {
+	return &figures{
+		Name: s.GetQueue(), Ready: s.GetReady(), InFlight: s.GetInFlight(), Delayed: s.GetDelayed(), Dead: s.GetDead(),
+		Bytes: s.GetBytes(), Consumers: s.GetConsumers(), Waiters: s.GetWaiters(),
 		OldestAgeSeconds: s.GetOldestAge().AsDuration().Seconds(), EnqueuedTotal: s.GetEnqueuedTotal(),
 		DeliveredTotal: s.GetDeliveredTotal(), AckedTotal: s.GetAckedTotal(), FailedTotal: s.GetFailedTotal(),
-		CreatedAt: wireTime(q.GetCreatedAt()), Config: newConfigRecord(q.GetConfig()),
+		EnqueueRate: s.GetEnqueueRate(), AckRate: s.GetAckRate(),
 	}
 }
 

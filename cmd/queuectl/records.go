@@ -32,12 +32,14 @@ var recordHelp = map[string]string{
 	"description": "state, summary, deadline, end {reason, last_sequence, error}, first_sequence, next_sequence, readers, " +
 		"outside, carriers [{message_id, queue, state, position, attempts, failures, until, consumers}]",
 	"queue": "name, ready, in_flight, delayed, dead, bytes, consumers, waiters, oldest_age_seconds, enqueued_total, " +
-		"delivered_total, acked_total, failed_total, created_at, config {max_length, max_bytes, overflow, " +
+		"delivered_total, acked_total, failed_total, enqueue_rate, ack_rate, created_at, config {max_length, max_bytes, overflow, " +
 		"default_expiry_seconds, lease_time_seconds, max_failures, backoff_seconds, max_backoff_seconds, group_concurrency, " +
 		"paused, max_dead} (always all)",
-	"removed":  "messages (how many, always)",
-	"redriven": "messages (how many, always)",
-	"ended":    "ended (always), reason",
+	"statistics": "time, and the figures of a queue: name to ack_rate (always all)",
+	"deleted":    "time, name (of a queue that is gone)",
+	"removed":    "messages (how many, always)",
+	"redriven":   "messages (how many, always)",
+	"ended":      "ended (always), reason",
 	"message": "message_id, state (READY, DELAYED, IN_FLIGHT or DEAD), payload (or payload_base64), payload_length (always), " +
 		"content_type, headers, handle_fingerprints, enqueued_at, until, attempts, failures, priority, group, dead_reason, " +
 		"history [{attempt, consumer_id, delivered_at, ended_at, message}]",
