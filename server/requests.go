@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 	"unsafe"
 
@@ -38,26 +39,44 @@ type inOperation struct {
 	credit  uint32
 }
 
-// free gives the buffer back. Nothing of the frame may be used any more.
+// maxFrameMarks is how many credits and detached operations a frame may have together. In the memory that they take they
+// are up to forty times as long as on the wire.
+const maxFrameMarks = 64 << 10
+
+// free gives the buffer back. Nothing of the frame may be used any more. What a frame of usual size needs is kept for
+// the next one.
 func (f *inFrame) free() {
 	if f.buf != nil {
 		f.buf.Free()
 	}
 	clear(f.operations)
-	*f = inFrame{operations: f.operations[:0], credits: f.credits[:0], detach: f.detach[:0]}
+	*f = inFrame{operations: unlessLarge(f.operations), credits: unlessLarge(f.credits), detach: unlessLarge(f.detach)}
 }
 
-// parse takes the frame apart.
+func unlessLarge[T any](all []T) []T {
+	if cap(all) > 2*fullFrame {
+		return nil
+	}
+	return all[:0]
+}
+
+// parse takes the frame apart. What it refuses ends the session, before much memory is taken for it.
 func (f *inFrame) parse() error {
 	b := f.buf.ReadOnlyData()
 	var field wire.Field
 	var err error
 	for len(b) > 0 {
-		if b, err = field.Next(b); err != nil {
-			return err
+		if b, err = field.Next(b); err == nil {
+			err = f.take(&field)
 		}
-		if err = f.take(&field); err != nil {
-			return err
+		switch {
+		case err != nil:
+			return errFrameMalformed()
+		case len(f.operations) > maxWindow:
+			return errWindowExceeded()
+		case len(f.credits)+len(f.detach) > maxFrameMarks:
+			return refuse(reasonFrameTooLarge, "", fmt.Sprintf(
+				"a session frame may have %d credits and detached operations: put fewer into one", maxFrameMarks))
 		}
 	}
 	return nil
@@ -77,7 +96,7 @@ func (f *inFrame) take(field *wire.Field) error {
 		f.credits = append(f.credits, queuepb.Credit{})
 		return f.credits[len(f.credits)-1].UnmarshalVT(field.Bytes)
 	case field.Num == 4 && field.Type == protowire.BytesType: // packed
-		for packed := field.Bytes; len(packed) > 0; {
+		for packed := field.Bytes; len(packed) > 0 && len(f.detach) <= maxFrameMarks; {
 			id, n := protowire.ConsumeVarint(packed)
 			if n < 0 {
 				return wire.ErrMalformed

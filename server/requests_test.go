@@ -1,17 +1,21 @@
 package server
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
 )
 
 // decoded are operations of the kinds that are decoded by hand, with and without what that leaves to the generated code.
@@ -131,6 +135,41 @@ func FuzzDecode(f *testing.F) {
 		var d requestDecoder
 		checkDecode(t, &d, raw)
 	})
+}
+
+// TestFrameBounds: a frame of many small parts is refused before it takes much memory, and what it took is not kept.
+func TestFrameBounds(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		part []byte // of the frame
+		most int    // as many are taken
+		want broker.Reason
+	}{
+		{"operations", []byte{2<<3 | 2, 0}, maxWindow, reasonWindowExceeded},
+		{"credits", []byte{3<<3 | 2, 0}, maxFrameMarks, reasonFrameTooLarge},
+		{"detach", []byte{4 << 3, 1}, maxFrameMarks, reasonFrameTooLarge},
+	} {
+		in := &inFrame{buf: mem.SliceBuffer(bytes.Repeat(test.part, test.most))}
+		if err := in.parse(); err != nil {
+			t.Errorf("%d %s: %v", test.most, test.name, err)
+		}
+		if in.free(); cap(in.operations)+cap(in.credits)+cap(in.detach) > 0 {
+			t.Errorf("room for %d %s is kept", test.most, test.name)
+		}
+		in = &inFrame{buf: mem.SliceBuffer(bytes.Repeat(test.part, 2_000_000))}
+		var refused *broker.Error
+		if err := in.parse(); !errors.As(err, &refused) || refused.Reason != test.want {
+			t.Errorf("two million %s: %v, want %s", test.name, err, test.want)
+		}
+		if n := len(in.operations) + len(in.credits) + len(in.detach); n > test.most+1 {
+			t.Errorf("%d %s were taken", n, test.name)
+		}
+	}
+	packed := append(protowire.AppendVarint([]byte{4<<3 | 2}, 2_000_000), make([]byte, 2_000_000)...)
+	in := &inFrame{buf: mem.SliceBuffer(packed)}
+	if err := in.parse(); err == nil || len(in.detach) > maxFrameMarks+1 {
+		t.Errorf("two million packed: %v, %d were taken", err, len(in.detach))
+	}
 }
 
 // TestParseFrame: a frame is taken apart as the generated code would.

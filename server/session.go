@@ -118,10 +118,7 @@ func receiveFrame(stream grpc.ServerStream, in *inFrame) error {
 	if err := stream.RecvMsg(in); err != nil {
 		return err
 	}
-	if in.parse() != nil {
-		return errFrameMalformed()
-	}
-	return nil
+	return in.parse()
 }
 
 // checkHello checks and completes the first frame's hello.
@@ -348,10 +345,14 @@ func (ss *session) registerLocked(in []inOperation, opened []openOp) error {
 		ss.unanswered++
 	}
 	if ss.unanswered > maxWindow {
-		return refuse(reasonWindowExceeded, "operations", fmt.Sprintf(
-			"more than %d operations wait for their answer: await some before sending more", maxWindow))
+		return errWindowExceeded()
 	}
 	return nil
+}
+
+func errWindowExceeded() *broker.Error {
+	return refuse(reasonWindowExceeded, "operations", fmt.Sprintf(
+		"more than %d operations wait for their answer: await some before sending more", maxWindow))
 }
 
 // operation checks and converts one operation of a frame. The items of a batch go into batches.

@@ -782,8 +782,8 @@ func (x *Message) GetHandles() map[string]*Handle {
 // PipeOptions says how a pipe behaves. All fields are set by whoever opens it.
 type PipeOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long the pipe may stay open. Default: for Call on the plain face the deadline of the RPC, else 1 h. Limit:
-	// Limits.pipe_timeout.
+	// How long the pipe may stay open. Default: for Call on the plain face the deadline of the RPC, less a tenth of the
+	// time until then and 40 ms at most, so that the End still arrives; else 1 h. Limit: Limits.pipe_timeout.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// A handle (of either kind) of a pipe under which this one is opened: it takes over an earlier deadline, and is
 	// cancelled when the parent ends otherwise than OK; at once if it has ended so already.
@@ -4147,7 +4147,8 @@ type SessionRequest struct {
 	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
 	// Operations, in the order in which they shall be taken.
 	Operations []*Operation `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
-	// More room for results.
+	// More room for results. A frame may have 65,536 credits and detached operations together; more ends the session.
+	// [FRAME_TOO_LARGE]
 	Credits []*Credit `protobuf:"bytes,3,rep,name=credits,proto3" json:"credits,omitempty"`
 	// Ids of operations that the client leaves: the same as if they had been cut. A Call or Receive detaches its reader; a
 	// Consume gives its deliveries back.
