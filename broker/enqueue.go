@@ -151,10 +151,10 @@ func (s *shard) planEnqueue(tenant uint32, e *Enqueue, pre *prepared, field stri
 	if plan.handles, plan.found, err = s.resolveCargo(&e.Cargo, pre, field, settling); err != nil {
 		return plan, err
 	}
-	return plan, s.planDelay(&plan, field)
+	return plan, s.planDelay(&plan)
 }
 
-func (s *shard) planDelay(plan *enqueuePlan, _ string) *Error {
+func (s *shard) planDelay(plan *enqueuePlan) *Error {
 	plan.notBefore = plan.e.NotBefore
 	if plan.e.Delay > 0 {
 		plan.notBefore = s.now.Add(plan.e.Delay)

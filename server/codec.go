@@ -15,7 +15,8 @@ import (
 // of health and reflection go the usual way.
 //
 // Marshalling goes into a buffer from a pool. Unmarshalling does not: the strings and bytes of a message share the
-// buffer, so that it belongs to the message and goes with it.
+// buffer, so that it belongs to the message and goes with it. Frames of sessions are neither marshalled nor unmarshalled
+// here, see [inFrame] and [outFrame]; both have a buffer from the pool.
 type codec struct {
 	fallback encoding.CodecV2
 	limits   limits
