@@ -24,16 +24,16 @@ var importRules = map[string]importRule{
 	"journal/cluster":     {code: []string{"journal"}, tests: []string{"journal/journaltest"}},
 
 	// The broker's own suite runs over every journal.
-	"broker":        {code: []string{"broker/factpb", "handles", "journal"}, tests: []string{"journal/*"}},
+	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"journal/*"}},
 	"broker/factpb": {},
 
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {
-		code:  []string{"api/queuepb", "broker", "handles", "internal/wire"},
+		code:  []string{"api/queuepb", "broker", "handles", "internal/optable", "internal/wire"},
 		tests: []string{"client", "internal/testbed", "journal/*"},
 	},
 	"client": {
-		code:  []string{"api/queuepb", "handles", "internal/wire"},
+		code:  []string{"api/queuepb", "handles", "internal/optable", "internal/wire"},
 		tests: []string{"broker", "internal/testbed", "server"},
 	},
 	"admin": {
@@ -55,6 +55,7 @@ var importRules = map[string]importRule{
 	"integration_test": {tests: []string{"api/queuepb", "client", "internal/testbed"}},
 
 	"internal/archtest": {},
+	"internal/optable":  {},
 	"internal/wire":     {},
 	"internal/testbed": {
 		code:  []string{"broker", "client", "handles", "server"},
