@@ -35,8 +35,8 @@ func (st *state) apply(f fact) {
 		st.applyReplied(f)
 	case *factpb.PipeEnded:
 		p := st.pipes.at(f.Pipe)
-		p.state, p.reason, p.endBody, p.endText, p.endID = pipeEnded, EndReason(f.Reason), f.Body, f.Text, f.ReplyId
-		p.inner = pipeRef{}
+		p.state, p.reason = pipeEnded, EndReason(f.Reason)
+		st.noteEnd(p, f)
 		if p.related {
 			p.related = false
 			delete(st.relatives, f.Pipe)
@@ -47,7 +47,8 @@ func (st *state) apply(f fact) {
 	case *factpb.PipeForgotten:
 		p := st.pipes.at(f.Pipe)
 		st.trim(f.Pipe, p.last()+1)
-		*p = pipe{carriers: p.carriers[:0], live: p.live}
+		st.dropContent(p)
+		*p = pipe{live: p.live}
 		st.pipes.give(f.Pipe)
 	case *factpb.RepliesTrimmed:
 		st.trim(f.Pipe, f.First)
@@ -74,13 +75,14 @@ func (st *state) apply(f fact) {
 		st.sessions[f.Number] = nil
 	case *factpb.CarrierAdded:
 		p := st.pipes.at(f.Pipe)
-		p.carriers = append(p.carriers, carrier{carrierRef: carrierOf(f.Carrier), receive: f.Receive, replyTo: f.ReplyTo})
+		p.carriers.add(carrier{carrierRef: carrierOf(f.Carrier), receive: f.Receive, replyTo: f.ReplyTo})
 	case *factpb.CarrierRemoved:
-		st.pipes.at(f.Pipe).removeCarrier(carrierOf(f.Carrier), f.Receive)
+		st.pipes.at(f.Pipe).carriers.remove(carrierOf(f.Carrier), f.Receive)
 	case *factpb.Spliced:
 		p := st.pipes.at(f.Pipe)
-		p.state, p.inner = pipeSpliced, refOf(f.Inner)
-		p.remember(f.ReplyId, 0)
+		p.state = pipeSpliced
+		st.rareOf(p).inner = refOf(f.Inner)
+		st.rememberReply(p, f.ReplyId, 0)
 	case *factpb.Feeding:
 		st.applyFeeding(f)
 	case *factpb.Sent:
@@ -116,7 +118,6 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 		state: messageReady, tag: f.Tag, queue: f.Queue, nonce: f.Nonce, order: f.Order, body: f.Body,
 		ownReplyTo: f.OwnReplyTo, replyToEnded: f.ReplyToEnded, requireConsumer: f.RequireConsumer,
 		replyTo:  pipeRef{uint16(f.ReplyToShard), f.ReplyToSlot, f.ReplyToNonce},
-		handles:  handlesOf(f.Handles),
 		enqueued: Time(f.At), deadline: Time(f.Deadline), until: Time(f.NotBefore),
 		live: live,
 	}
@@ -127,6 +128,7 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 	if f.Priority != 0 || f.Group != "" {
 		m.extras = &messageExtras{priority: uint8(f.Priority), group: f.Group}
 	}
+	m.setHandles(handlesOf(f.Handles))
 	st.order = max(st.order, f.Order)
 	st.carry(f.Slot, m)
 }
@@ -137,13 +139,13 @@ func (st *state) carry(slot uint32, m *message) {
 	if !m.replyTo.isZero() && !m.replyToEnded {
 		st.addCarrier(m.replyTo, carrier{carrierRef: ref, replyTo: true})
 	}
-	st.addCarriers(m.handles, ref)
+	st.addCarriers(m.handles(), ref)
 }
 
 // addCarrier notes that a handle travels. Carriers of another shard's pipes have been added there before.
 func (st *state) addCarrier(to pipeRef, c carrier) {
 	if p := st.pipe(to); p != nil {
-		p.carriers = append(p.carriers, c)
+		p.carriers.add(c)
 	}
 }
 
@@ -157,7 +159,7 @@ func (st *state) addCarriers(handles []carriedHandle, ref carrierRef) {
 
 func (st *state) dropCarrier(from pipeRef, ref carrierRef, receive bool) {
 	if p := st.pipe(from); p != nil {
-		p.removeCarrier(ref, receive)
+		p.carriers.remove(ref, receive)
 	}
 }
 
@@ -165,18 +167,6 @@ func (st *state) dropCarriers(handles []carriedHandle, ref carrierRef) {
 	for i := range handles {
 		if h := &handles[i]; h.tracked() {
 			st.dropCarrier(h.pipe, ref, h.receive)
-		}
-	}
-}
-
-// removeCarrier removes one entry for the carrier.
-func (p *pipe) removeCarrier(ref carrierRef, receive bool) {
-	for i, c := range p.carriers {
-		if c.carrierRef == ref && c.receive == receive {
-			last := len(p.carriers) - 1
-			p.carriers[i] = p.carriers[last]
-			p.carriers = p.carriers[:last]
-			return
 		}
 	}
 }
@@ -224,7 +214,7 @@ func (st *state) applyGone(f *factpb.Gone) {
 	if !m.replyTo.isZero() && !m.replyToEnded {
 		st.dropCarrier(m.replyTo, ref, false)
 	}
-	st.dropCarriers(m.handles, ref)
+	st.dropCarriers(m.handles(), ref)
 	if !f.Dead {
 		st.freeMessage(f.Slot)
 		return
@@ -250,13 +240,16 @@ func (st *state) freeMessage(slot uint32) {
 func (st *state) applyPipeOpened(f *factpb.PipeOpened) {
 	st.pipes.grow(f.Slot)
 	p := st.pipes.at(f.Slot)
-	live, carriers := p.live, p.carriers[:0]
 	*p = pipe{
 		state: pipeOpen, nonce: f.Nonce, tenant: f.Tenant, deadline: Time(f.Deadline),
-		byCall: f.ByCall, outside: f.Outside, keep: f.KeepIfAbandoned,
-		grace: Time(f.Grace), retain: Time(f.Retain),
-		capReplies: f.CapacityReplies, capBytes: f.CapacityBytes,
-		first: 1, carriers: carriers, live: live,
+		byCall: f.ByCall, outside: f.Outside, keep: f.KeepIfAbandoned, options: &defaultPipeConfig,
+		live: p.live,
+	}
+	options := pipeConfig{
+		grace: Time(f.Grace), retain: Time(f.Retain), capReplies: f.CapacityReplies, capBytes: f.CapacityBytes,
+	}
+	if options != defaultPipeConfig {
+		p.options = &options
 	}
 	if f.Parent != nil {
 		st.relate(f.Slot).parent = refOf(f.Parent)
@@ -269,9 +262,13 @@ func (st *state) applyReplied(f *factpb.Replied) {
 	if f.SourceTag != 0 {
 		r.source = MessageID{Store: st.store, Shard: uint16(f.SourceShard), Slot: f.SourceSlot, Tag: f.SourceTag}
 	}
-	p.replies = append(p.replies, r)
-	p.bytes += uint64(len(f.Body))
-	p.remember(f.ReplyId, f.Sequence)
+	c := st.contentOf(p)
+	c.replies = append(c.replies, r)
+	if len(c.replies) == len(c.one)+1 {
+		c.one = [1]reply{} // has moved
+	}
+	c.bytes += uint64(len(f.Body))
+	st.rememberReply(p, f.ReplyId, f.Sequence)
 	if !p.noteReplied(r.source, r.attempt) {
 		p.bare = true
 	}
@@ -280,8 +277,8 @@ func (st *state) applyReplied(f *factpb.Replied) {
 
 // noteReplied marks the carrier whose consumer replied, so that its ack ends the pipe OK.
 func (p *pipe) noteReplied(source MessageID, attempt uint32) bool {
-	for i := range p.carriers {
-		c := &p.carriers[i]
+	for i := range p.carriers.len() {
+		c := p.carriers.at(i)
 		if !c.reply && !c.receive && c.shard == source.Shard && c.slot == source.Slot && c.number == uint64(source.Tag) {
 			c.replied = attempt
 			return true
@@ -290,42 +287,56 @@ func (p *pipe) noteReplied(source MessageID, attempt uint32) bool {
 	return false
 }
 
-func (p *pipe) remember(id string, sequence uint64) {
+// rememberReply notes the sequence of a reply that had an id.
+func (st *state) rememberReply(p *pipe, id string, sequence uint64) {
 	if id == "" {
 		return
 	}
-	if len(p.known) == maxKnownReplies {
-		p.known = slices.Delete(p.known, 0, 1)
+	r := st.rareOf(p)
+	if len(r.known) == maxKnownReplies {
+		r.known = slices.Delete(r.known, 0, 1)
 	}
-	p.known = append(p.known, byID{id, sequence})
+	r.known = append(r.known, byID{id, sequence})
+}
+
+// noteEnd keeps what an end has beyond its reason.
+func (st *state) noteEnd(p *pipe, f *factpb.PipeEnded) {
+	if len(f.Body) == 0 && f.Text == "" && f.ReplyId == "" && p.inner().isZero() {
+		return
+	}
+	r := st.rareOf(p)
+	r.endBody, r.endText, r.endID, r.inner = f.Body, f.Text, f.ReplyId, pipeRef{}
 }
 
 // trim drops the replies of a pipe before first, and with them the carriers that they were.
 func (st *state) trim(slot uint32, first uint64) {
-	p := st.pipes.at(slot)
-	n := int(first - p.first)
+	c := st.pipes.at(slot).content
+	if c == nil {
+		return // there is nothing
+	}
+	n := int(first - c.first)
 	for i := range n {
-		r := &p.replies[i]
-		p.bytes -= uint64(len(r.body))
-		st.dropCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: slot, number: p.first + uint64(i)})
+		r := &c.replies[i]
+		c.bytes -= uint64(len(r.body))
+		st.dropCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: slot, number: c.first + uint64(i)})
 		*r = reply{}
 	}
-	p.replies = p.replies[n:]
-	p.first = first
+	c.replies = c.replies[n:]
+	c.first = first
 }
 
 func (st *state) applyFeeding(f *factpb.Feeding) {
-	p := st.pipes.at(f.Pipe)
+	r := st.rareOf(st.pipes.at(f.Pipe))
 	outer := refOf(f.Outer)
-	i := slices.IndexFunc(p.feeds, func(fd feed) bool { return fd.outer == outer })
+	i := slices.IndexFunc(r.feeds, func(fd feed) bool { return fd.outer == outer })
 	switch {
 	case f.Next == 0 && i >= 0:
-		p.feeds = slices.Delete(p.feeds, i, i+1)
+		r.feeds = slices.Delete(r.feeds, i, i+1)
 	case f.Next == 0:
 	case i < 0:
-		p.feeds = append(p.feeds, feed{outer, f.Next, f.Credit})
+		r.feeds = append(r.feeds, feed{outer, f.Next, f.Credit})
 	default:
-		p.feeds[i].next, p.feeds[i].credit = f.Next, f.Credit
+		r.feeds[i].next, r.feeds[i].credit = f.Next, f.Credit
 	}
 }
 

@@ -43,8 +43,9 @@ func (s *shard) loseAll(m *message, ref carrierRef, fate EndReason) {
 	if !m.replyTo.isZero() && !m.replyToEnded {
 		s.loseOne(m.replyTo, ref, false, true, fate, m.attempt)
 	}
-	for i := range m.handles {
-		if h := &m.handles[i]; h.tracked() {
+	hs := m.handles()
+	for i := range hs {
+		if h := &hs[i]; h.tracked() {
 			s.loseOne(h.pipe, ref, h.receive, false, fate, m.attempt)
 		}
 	}
@@ -63,8 +64,8 @@ func (s *shard) loseOne(pipe pipeRef, ref carrierRef, receive, replyTo bool, fat
 		return
 	}
 	replied := false
-	for i := range p.carriers {
-		if c := &p.carriers[i]; c.carrierRef == ref && c.receive == receive {
+	for i := range p.carriers.len() {
+		if c := p.carriers.at(i); c.carrierRef == ref && c.receive == receive {
 			replied = c.replied != 0 && c.replied == attempt
 			break
 		}
@@ -83,8 +84,8 @@ func (s *shard) carrierLost(w work) {
 	if p.state != pipeOpen {
 		return
 	}
-	for i := range p.carriers {
-		if !p.carriers[i].receive {
+	for i := range p.carriers.len() {
+		if !p.carriers.at(i).receive {
 			return
 		}
 	}

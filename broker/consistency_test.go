@@ -58,8 +58,8 @@ func checkConsistent(t *testing.T, s *shard, restored bool) {
 		}
 		counts[m.queue] = c
 		ref := carrierRef{shard: st.shard, slot: slot, number: uint64(m.tag)}
-		for i := range m.handles {
-			if hd := &m.handles[i]; hd.tracked() {
+		for _, hd := range m.handles() {
+			if hd.tracked() {
 				checkCarried(t, st, hd.pipe, ref)
 			}
 		}
@@ -94,12 +94,13 @@ func checkConsistent(t *testing.T, s *shard, restored bool) {
 			t.Errorf("pipe %d (state %d) has no timer: it would never end", slot, p.state)
 		}
 		checkRelatives(t, s, slot)
-		for _, c := range p.carriers {
+		for i := range p.carriers.len() {
+			c := *p.carriers.at(i)
 			if !c.reply && c.shard == st.shard && st.carrying(c.carrierRef) == nil {
 				t.Errorf("pipe %d: carrier %+v is gone", slot, c)
 			}
 		}
-		for _, r := range p.live.readers {
+		for r := range s.readersOf(p) {
 			if r.credit > 0 && r.next <= p.last() {
 				t.Errorf("pipe %d: a reader with credit was not given %d", slot, r.next)
 			}
@@ -275,8 +276,8 @@ func checkCarried(t *testing.T, st *state, ref pipeRef, by carrierRef) {
 	if p == nil {
 		return // another shard's, or forgotten
 	}
-	for _, c := range p.carriers {
-		if c.carrierRef == by {
+	for i := range p.carriers.len() {
+		if p.carriers.at(i).carrierRef == by {
 			return
 		}
 	}
@@ -315,7 +316,8 @@ func (h *history) checkForeign() {
 	for _, r := range h.b.runners {
 		for slot := uint32(1); slot <= r.shard.st.pipes.top; slot++ {
 			p := r.shard.st.pipes.at(slot)
-			for _, c := range p.carriers {
+			for i := range p.carriers.len() {
+				c := *p.carriers.at(i)
 				if c.shard == r.number || p.state == pipeEnded {
 					continue
 				}
@@ -330,7 +332,7 @@ func (h *history) checkForeign() {
 
 // hasNumber reports whether a pipe keeps a reply that others know by a number, or one that waits for room may be it.
 func hasNumber(p *pipe, number uint64) bool {
-	return len(p.live.parked) > 0 || slices.ContainsFunc(p.replies, func(r reply) bool {
+	return p.live.parked != nil || slices.ContainsFunc(p.replies(), func(r reply) bool {
 		return slices.ContainsFunc(r.handles, func(h carriedHandle) bool { return h.number == number })
 	})
 }

@@ -257,7 +257,8 @@ func (s *shard) carrierLostElsewhere(e *factpb.Sent) {
 		return
 	}
 	lost := carrierOf(e.Carrier)
-	for _, c := range p.carriers {
+	for i := range p.carriers.len() {
+		c := *p.carriers.at(i)
 		if c.carrierRef == lost && c.receive == e.Receive {
 			replied := c.replied != 0 && c.replied == e.Attempt
 			s.commit(&factpb.CarrierRemoved{Pipe: ref.slot, Carrier: e.Carrier, Receive: e.Receive})

@@ -47,7 +47,8 @@ func (s *shard) describe(l *link, op *Op, r *Describe) {
 // describePipe tells what a pipe waits for; to holders of the send handle only the outline.
 func (s *shard) describePipe(p *pipe, full bool) *Description {
 	d := &Description{HasPipe: true, Deadline: p.deadline, Outside: p.outside}
-	for _, c := range p.carriers {
+	for i := range p.carriers.len() {
+		c := *p.carriers.at(i)
 		if c.receive || len(d.Carriers) == describedCarriers {
 			continue
 		}
@@ -55,7 +56,10 @@ func (s *shard) describePipe(p *pipe, full bool) *Description {
 	}
 	s.waitState(p, d)
 	if full {
-		d.FirstSequence, d.NextSequence, d.Readers = p.first, p.last()+1, uint32(len(p.live.readers))
+		d.FirstSequence, d.NextSequence = p.first(), p.last()+1
+		for range s.readersOf(p) {
+			d.Readers++
+		}
 		return d
 	}
 	for i := range d.Carriers {
@@ -71,8 +75,8 @@ func (s *shard) waitState(p *pipe, d *Description) {
 	case p.state == pipeEnded:
 		d.State, d.End = WaitEnded, endOf(p)
 		d.Summary = "it has ended, with " + reasonName(p.reason)
-		if p.endText != "" {
-			d.Summary += ": " + p.endText
+		if text := p.rare().endText; text != "" {
+			d.Summary += ": " + text
 		}
 	case p.state == pipeSpliced:
 		d.State, d.Summary = WaitSpliced, "it goes on with the replies of another pipe"

@@ -2,6 +2,7 @@ package broker
 
 // messageExtras is what most messages do without, so that they need not pay for it.
 type messageExtras struct {
+	handles  []carriedHandle
 	priority uint8
 	group    string
 	history  []attempt // oldest first
@@ -23,6 +24,24 @@ type liveExtras struct {
 // special reports whether a message is in a queue's lanes: it has a priority or a group.
 func (m *message) special() bool {
 	return m.extras != nil && (m.extras.priority != 0 || m.extras.group != "")
+}
+
+// handles are those that a message carries besides its reply_to.
+func (m *message) handles() []carriedHandle {
+	if m.extras == nil {
+		return nil
+	}
+	return m.extras.handles
+}
+
+// setHandles needs extras only if there are handles, or were.
+func (m *message) setHandles(hs []carriedHandle) {
+	if len(hs) > 0 && m.extras == nil {
+		m.extras = &messageExtras{}
+	}
+	if m.extras != nil {
+		m.extras.handles = hs
+	}
 }
 
 func (m *message) priority() uint8 {

@@ -1,6 +1,11 @@
 package broker
 
-import "time"
+import (
+	"iter"
+	"time"
+
+	"github.com/replyq/replyq/internal/optable"
+)
 
 // What is in this file is volatile: it is not journalled and starts empty.
 
@@ -28,22 +33,22 @@ type liveQueue struct {
 
 // liveMessage is what a message has besides its durable state.
 type liveMessage struct {
-	next, prev uint32 // in its queue's ready list, or in its consumer's list
 	holder     *consumer
+	timer      timer
+	next, prev uint32    // in its queue's ready list, or in its consumer's list
 	waited     bool      // its reply_to's pipe is open, as far as is known
 	goneBy     EndReason // leased: how that pipe ended, if it was not this delivery that ended it
-	timer      timer
 }
 
 // livePipe is what a pipe has besides its durable state.
 type livePipe struct {
-	readers []*reader
-	parked  []parkedReply
+	parked *[]parkedReply // nil for most
 	// leftAt is when the last reader left a pipe that can be abandoned; 0 while it has one.
-	leftAt Time
+	leftAt  Time
+	timer   timer
+	readers uint32 // the first in the list of its readers, by their slots; 0 if it has none
 	// fed is how many replies the pipe that this one goes on with may still send.
-	fed   uint32
-	timer timer
+	fed uint32
 }
 
 // liveOutcomes is what a session's outcomes have besides their durable state.
@@ -104,22 +109,73 @@ func (s *shard) unlink(l *messageList, slot uint32) {
 // A link is a session's side of one shard: what of it is attached there.
 type link struct {
 	session   *Session
-	number    uint32 // of the session's outcomes in this shard; 0 until it has one
-	readers   map[uint64]*reader
+	number    uint32                // of the session's outcomes in this shard; 0 until it has one
+	readers   optable.Table[uint32] // slots, by operation
 	consumers map[uint64]*consumer
 	closed    bool
 }
 
-// A reader receives from a pipe.
+// A reader receives from a pipe. Readers lie in a slab: a waiting request has one.
 type reader struct {
 	link   *link
 	op     uint64
-	pipe   uint32
-	start  uint64 // the first sequence asked for
 	next   uint64 // the next sequence to hand out
+	passed uint64 // the last sequence that the client has passed: it has given credit for as many beyond the initial ones
+	pipe   uint32
 	credit uint32
-	passed uint64 // replies that the client has credited since, beyond the initial credit
-	ended  bool   // the end was handed out; waits for word that it arrived
+	// before and behind link the readers of a pipe, by slot.
+	before, behind uint32
+	ended          bool // the end was handed out; waits for word that it arrived
+}
+
+// linkReader puts a reader into the list of its pipe.
+func (s *shard) linkReader(p *pipe, slot uint32) {
+	r := s.readers.at(slot)
+	if r.behind = p.live.readers; r.behind != 0 {
+		s.readers.at(r.behind).before = slot
+	}
+	p.live.readers = slot
+}
+
+// unlinkReader takes a reader out of the list of its pipe.
+func (s *shard) unlinkReader(p *pipe, r *reader) {
+	if r.before != 0 {
+		s.readers.at(r.before).behind = r.behind
+	} else {
+		p.live.readers = r.behind
+	}
+	if r.behind != 0 {
+		s.readers.at(r.behind).before = r.before
+	}
+}
+
+// readersOf gives the readers of a pipe.
+func (s *shard) readersOf(p *pipe) iter.Seq[*reader] {
+	return func(yield func(*reader) bool) {
+		for slot := p.live.readers; slot != 0; {
+			r := s.readers.at(slot)
+			slot = r.behind
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// parkedReplies are those that wait for room in a pipe.
+func (p *livePipe) parkedReplies() []parkedReply {
+	if p.parked == nil {
+		return nil
+	}
+	return *p.parked
+}
+
+// park adds one of them.
+func (p *livePipe) park(r parkedReply) {
+	if p.parked == nil {
+		p.parked = new([]parkedReply)
+	}
+	*p.parked = append(*p.parked, r)
 }
 
 // A parkedReply waits for room in its pipe.

@@ -294,7 +294,7 @@ func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Deli
 			Slot: slot, Nonce: m.nonce, Expires: int64((s.now + maxLease + handleSlack) / 1e9),
 		},
 		Attempt: m.attempt, Failures: m.failures, Body: m.body, EnqueuedAt: m.enqueued, Deadline: m.deadline,
-		Priority: m.priority(), Group: m.group(), Ended: s.endedNames(m.handles),
+		Priority: m.priority(), Group: m.group(), Ended: s.endedNames(m.handles()),
 	}
 	if m.replyTo.isZero() {
 		return d

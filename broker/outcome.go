@@ -52,7 +52,7 @@ func (s *shard) attachOutcomes(l *link, number uint32) {
 
 // openLink attaches a session to the shard.
 func (s *shard) openLink(session *Session) *link {
-	l := &link{session: session, readers: make(map[uint64]*reader), consumers: make(map[uint64]*consumer)}
+	l := &link{session: session, consumers: make(map[uint64]*consumer)}
 	if session.key != "" {
 		if number := s.st.sessionByKey[session.key]; number != 0 {
 			s.attachOutcomes(l, number)
@@ -70,8 +70,8 @@ func (s *shard) closeLink(l *link) {
 	for _, c := range inOrder(l.consumers) {
 		s.leave(c, "its consumer was lost")
 	}
-	for _, r := range inOrder(l.readers) {
-		s.dropReader(r)
+	for _, slot := range l.readers.All() {
+		s.dropReader(*slot)
 	}
 	if l.number != 0 {
 		o := s.st.sessions[l.number]

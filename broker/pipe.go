@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/replyq/replyq/broker/factpb"
 	"github.com/replyq/replyq/handles"
@@ -98,20 +97,20 @@ func (s *shard) receive(l *link, op *Op, r *Receive) {
 		s.refuse(l, op.ID, err)
 		return
 	}
-	s.emit(l, op.ID, false, &Attached{Deadline: p.deadline, FirstSequence: p.first, NextSequence: p.last() + 1})
+	s.emit(l, op.ID, false, &Attached{Deadline: p.deadline, FirstSequence: p.first(), NextSequence: p.last() + 1})
 	s.attach(l, op, ref.slot, from)
 }
 
 const textLost = "the pipe belongs to an earlier run of the server, which keeps no journal; ask again"
 
 func checkKept(p *pipe, from uint64) *Error {
-	if from >= p.first {
+	if from >= p.first() {
 		return nil
 	}
 	return &Error{
 		Code: CodeOutOfRange, Reason: ReasonRepliesTrimmed, Field: "from_sequence",
-		Text:     fmt.Sprintf("replies before %d are no longer kept; receive from there, or give the pipe more capacity", p.first),
-		Metadata: map[string]string{"first_sequence": fmt.Sprint(p.first)},
+		Text:     fmt.Sprintf("replies before %d are no longer kept; receive from there, or give the pipe more capacity", p.first()),
+		Metadata: map[string]string{"first_sequence": fmt.Sprint(p.first())},
 	}
 }
 
@@ -123,9 +122,11 @@ func (s *shard) attach(l *link, op *Op, slot uint32, from uint64) {
 		s.refuse(l, op.ID, err)
 		return
 	}
-	r := &reader{link: l, op: op.ID, pipe: slot, start: from, next: from, credit: op.Credit}
-	p.live.readers = append(p.live.readers, r)
-	l.readers[op.ID] = r
+	number := s.readers.take()
+	r := s.readers.at(number)
+	*r = reader{link: l, op: op.ID, pipe: slot, next: from, passed: from - 1, credit: op.Credit}
+	s.linkReader(p, number)
+	*l.readers.Put(op.ID) = number
 	if p.live.leftAt != 0 {
 		p.live.leftAt = 0
 		s.timePipe(slot)
@@ -137,7 +138,7 @@ func (s *shard) attach(l *link, op *Op, slot uint32, from uint64) {
 func (s *shard) push(r *reader) {
 	p := s.st.pipes.at(r.pipe)
 	for r.next <= p.last() && r.credit > 0 {
-		item := &p.replies[r.next-p.first]
+		item := &p.replies()[r.next-p.first()]
 		s.emit(r.link, r.op, false, &ReplyItem{
 			Sequence: r.next, Body: item.body, Source: item.source, Attempt: item.attempt, Ended: s.endedNames(item.handles),
 		})
@@ -172,12 +173,14 @@ func (s *shard) putOutside(ref pipeRef) {
 }
 
 func endOf(p *pipe) *End {
-	return &End{Reason: p.reason, Body: p.endBody, Text: p.endText, LastSequence: p.last()}
+	rare := p.rare()
+	return &End{Reason: p.reason, Body: rare.endBody, Text: rare.endText, LastSequence: p.last()}
 }
 
 // credit lets a reader or a consumer have more.
 func (s *shard) credit(l *link, op uint64, n uint32) {
-	if r := l.readers[op]; r != nil {
+	if slot := l.readers.Get(op); slot != nil {
+		r := s.readers.at(*slot)
 		r.credit += n
 		r.passed += uint64(n)
 		s.push(r)
@@ -198,27 +201,27 @@ func (s *shard) refAt(slot uint32) pipeRef {
 
 // passed notes that the end of a pipe has reached its reader.
 func (s *shard) passed(l *link, op uint64) {
-	r := l.readers[op]
-	if r == nil || !r.ended {
+	slot := l.readers.Get(op)
+	if slot == nil || !s.readers.at(*slot).ended {
 		return
 	}
-	s.dropReader(r)
-	p := s.st.pipes.at(r.pipe)
-	if p.read {
+	pipe := s.readers.at(*slot).pipe
+	s.dropReader(*slot)
+	if s.st.pipes.at(pipe).read {
 		return
 	}
 	f := &s.scratch.read
-	*f = factpb.PipeRead{Pipe: r.pipe, At: int64(s.now)}
+	*f = factpb.PipeRead{Pipe: pipe, At: int64(s.now)}
 	s.commit(f)
-	s.timePipe(r.pipe)
-	s.retire(r.pipe)
+	s.timePipe(pipe)
+	s.retire(pipe)
 	s.finish()
 }
 
 // detach ends an operation's hold on the shard, as a cut of the session would.
 func (s *shard) detach(l *link, op uint64) {
-	if r := l.readers[op]; r != nil {
-		s.dropReader(r)
+	if slot := l.readers.Get(op); slot != nil {
+		s.dropReader(*slot)
 	}
 	if c := l.consumers[op]; c != nil {
 		s.leave(c, "its consumer left")
@@ -226,14 +229,16 @@ func (s *shard) detach(l *link, op uint64) {
 	s.finish()
 }
 
-func (s *shard) dropReader(r *reader) {
-	delete(r.link.readers, r.op)
-	p := s.st.pipes.at(r.pipe)
-	i := slices.Index(p.live.readers, r)
-	p.live.readers = slices.Delete(p.live.readers, i, i+1)
-	s.maybeAbandoned(r.pipe)
+func (s *shard) dropReader(slot uint32) {
+	r := s.readers.at(slot)
+	r.link.readers.Delete(r.op)
+	pipe := r.pipe
+	s.unlinkReader(s.st.pipes.at(pipe), r)
+	*r = reader{}
+	s.readers.give(slot)
+	s.maybeAbandoned(pipe)
 	// A slow reader that has gone holds nobody back any more.
-	s.later(work{kind: workParked, pipe: s.refAt(r.pipe)})
+	s.later(work{kind: workParked, pipe: s.refAt(pipe)})
 }
 
 // maybeAbandoned starts the grace of a pipe whose readers have gone.
@@ -249,8 +254,15 @@ func (s *shard) maybeAbandoned(slot uint32) {
 }
 
 func (s *shard) abandonable(p *pipe) bool {
-	return p.byCall && !p.keep && (p.state == pipeOpen || p.state == pipeSpliced) && len(p.live.readers) == 0 && len(p.feeds) == 0 &&
-		!slices.ContainsFunc(p.carriers, func(c carrier) bool { return c.receive })
+	if !p.byCall || p.keep || p.state != pipeOpen && p.state != pipeSpliced || p.live.readers != 0 || len(p.feeds()) > 0 {
+		return false
+	}
+	for i := range p.carriers.len() {
+		if p.carriers.at(i).receive {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *shard) cancel(l *link, op *Op, r *Cancel) {
@@ -289,7 +301,7 @@ func (s *shard) end(slot uint32, e pipeEnding) {
 	p := s.st.pipes.at(slot)
 	ref := s.refAt(slot)
 	if p.state == pipeSpliced {
-		s.send(&factpb.Sent{Target: uint32(p.inner.shard), What: sentFeedStop, Pipe: p.inner.fact(), Other: ref.fact()})
+		s.send(&factpb.Sent{Target: uint32(p.inner().shard), What: sentFeedStop, Pipe: p.inner().fact(), Other: ref.fact()})
 	}
 	if p.related {
 		s.tellRelatives(ref, e.reason)
@@ -299,17 +311,18 @@ func (s *shard) end(slot uint32, e pipeEnding) {
 		Pipe: slot, Reason: uint32(e.reason), Body: e.body, Text: e.text, ReplyId: e.id,
 	}
 	s.commit(f)
-	for _, r := range p.live.readers {
+	for r := range s.readersOf(p) {
 		s.push(r)
 	}
-	if len(p.live.parked) > 0 {
+	if p.live.parked != nil {
 		s.later(work{kind: workParked, pipe: ref})
 	}
-	if len(p.feeds) > 0 {
+	if len(p.feeds()) > 0 {
 		s.later(work{kind: workFeed, pipe: ref})
 	}
 	answered := e.reason == EndOK || e.reason == EndFailed
-	for _, c := range p.carriers {
+	for i := range p.carriers.len() {
+		c := *p.carriers.at(i)
 		// Who answered need not be told; and where it is not known who did, it may have been this one.
 		if !c.replyTo {
 			continue
@@ -337,15 +350,15 @@ func (s *shard) timePipe(slot uint32) {
 	case pipeOpen, pipeSpliced:
 		at = p.deadline
 		if p.live.leftAt != 0 {
-			at = earlier(at, p.live.leftAt+p.grace)
+			at = earlier(at, p.live.leftAt+p.options.grace)
 		}
-		for i := range p.live.parked {
-			at = earlier(at, p.live.parked[i].until)
+		for _, w := range p.live.parkedReplies() {
+			at = earlier(at, w.until)
 		}
 	case pipeEnded:
 		at = p.deadline + unreadKept
 		if p.read {
-			at = p.readAt + p.retain
+			at = p.readAt + p.options.retain
 		}
 	}
 	s.wheel.set(timerRef{timerPipe, slot}, at)
@@ -362,7 +375,7 @@ func (s *shard) firePipe(slot uint32) {
 		s.forgetWhenDue(slot)
 	case p.deadline <= s.now:
 		s.end(slot, pipeEnding{reason: EndExpired, text: "the pipe's deadline passed before anybody answered"})
-	case p.live.leftAt != 0 && p.live.leftAt+p.grace <= s.now:
+	case p.live.leftAt != 0 && p.live.leftAt+p.options.grace <= s.now:
 		if s.abandonable(p) {
 			s.end(slot, pipeEnding{reason: EndCancelled, text: "abandoned: its caller has been gone for the disconnect grace"})
 			return
@@ -378,12 +391,12 @@ func (s *shard) firePipe(slot uint32) {
 // forgetWhenDue forgets an ended pipe, unless something still needs it.
 func (s *shard) forgetWhenDue(slot uint32) {
 	p := s.st.pipes.at(slot)
-	if len(p.carriers) > 0 || len(p.live.readers) > 0 || len(p.feeds) > 0 {
+	if p.carriers.len() > 0 || p.live.readers != 0 || len(p.feeds()) > 0 {
 		s.wheel.set(timerRef{timerPipe, slot}, s.now+unreadKept)
 		return
 	}
-	for i := range p.replies {
-		s.lose(p.replies[i].handles, carrierRef{true, s.st.shard, slot, p.first + uint64(i)}, EndExpired)
+	for i, r := range p.replies() {
+		s.lose(r.handles, carrierRef{true, s.st.shard, slot, p.first() + uint64(i)}, EndExpired)
 	}
 	f := &s.scratch.forgotten
 	*f = factpb.PipeForgotten{Pipe: slot}

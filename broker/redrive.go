@@ -46,7 +46,7 @@ func (s *shard) redrive(slot uint32, q *queue) {
 	m := s.st.messages.at(slot)
 	f := &factpb.Redriven{Slot: slot, Queue: q.number, Order: s.st.order + 1, At: int64(s.now)}
 	ref := carrierRef{shard: s.st.shard, slot: slot, number: uint64(m.tag)}
-	f.Handles, f.ReplyToEnded, f.Deadline = s.carryAgain(m.handles, m.replyTo, m.replyToEnded, ref)
+	f.Handles, f.ReplyToEnded, f.Deadline = s.carryAgain(m.handles(), m.replyTo, m.replyToEnded, ref)
 	if d := q.config.DefaultExpiry; d > 0 {
 		f.Deadline = int64(earlier(Time(f.Deadline), s.now.Add(d)))
 	}
@@ -106,7 +106,7 @@ func (s *shard) carrierAdded(e *factpb.Sent) {
 // redriveElsewhere sends a dead message to a queue in another shard. It gets a new id there, and no history.
 func (s *shard) redriveElsewhere(slot, tenant uint32, r *RedriveMessages) {
 	m := s.st.messages.at(slot)
-	carried := slices.Clone(m.handles)
+	carried := slices.Clone(m.handles())
 	for i := range carried {
 		carried[i].ended = carried[i].ended || s.endedHere(carried[i].pipe)
 	}
@@ -142,7 +142,8 @@ func (st *state) applyRedriven(f *factpb.Redriven) {
 	st.dropDead(st.queues[m.queue], f.Slot)
 	m.state, m.queue, m.order, m.failures = messageReady, f.Queue, f.Order, 0
 	m.deadline, m.until = Time(f.Deadline), 0
-	m.handles, m.replyToEnded = handlesOf(f.Handles), f.ReplyToEnded
+	m.setHandles(handlesOf(f.Handles))
+	m.replyToEnded = f.ReplyToEnded
 	m.extras.redriven, m.extras.deadReason = Time(f.At), 0
 	st.order = max(st.order, f.Order)
 	st.carry(f.Slot, m)

@@ -245,7 +245,7 @@ func (h *history) check() {
 			h.t.Errorf("shard %d: nothing was journalled", i)
 		}
 		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), cmp.AllowUnexported(
-			durableState{}, queue{}, message{}, pipe{}, pipeRef{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
+			durableState{}, queue{}, message{}, pipe{}, pipeConfig{}, content{}, pipeRare{}, pipeRef{}, carriers{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
 			messageExtras{}, attempt{}, outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
 		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, liveExtras{}, livePipe{}, liveOutcomes{})); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)

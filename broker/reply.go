@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/replyq/replyq/broker/factpb"
 	"github.com/replyq/replyq/handles"
 )
@@ -27,7 +29,7 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
 		pre.use()
 		p := s.st.pipes.at(r.Handle.Slot())
-		p.live.parked = append(p.live.parked, parkedReply{l, Op{ID: op.ID, Request: r}, r, pre, until})
+		p.live.park(parkedReply{l, Op{ID: op.ID, Request: r}, r, pre, until})
 		s.timePipe(r.Handle.Slot())
 	}
 }
@@ -137,10 +139,11 @@ func (s *shard) replyInVain(r *Reply) *ReplyResult {
 		return &ReplyResult{Outcome: ReplyUnknown}
 	}
 	if r.ID != "" {
-		if r.ID == p.endID {
+		rare := p.rare()
+		if r.ID == rare.endID {
 			return &ReplyResult{Outcome: outcomeNow(p), Sequence: p.last()}
 		}
-		for _, k := range p.known {
+		for _, k := range rare.known {
 			if k.id == r.ID {
 				return &ReplyResult{Outcome: outcomeNow(p), Sequence: k.sequence}
 			}
@@ -157,7 +160,7 @@ func (s *shard) replyInVain(r *Reply) *ReplyResult {
 }
 
 func outcomeNow(p *pipe) ReplyOutcome {
-	if len(p.live.readers) > 0 || len(p.feeds) > 0 {
+	if p.live.readers != 0 || len(p.feeds()) > 0 {
 		return ReplyDelivered
 	}
 	return ReplyBuffered
@@ -203,10 +206,10 @@ func (s *shard) putReply(slot uint32, body []byte, source MessageID, attempt uin
 		SourceShard: uint32(source.Shard), SourceSlot: source.Slot, SourceTag: source.Tag,
 	}
 	s.commit(f)
-	for _, r := range p.live.readers {
+	for r := range s.readersOf(p) {
 		s.push(r)
 	}
-	if len(p.feeds) > 0 {
+	if len(p.feeds()) > 0 {
 		s.later(work{kind: workFeed, pipe: s.refAt(slot)})
 	}
 }
@@ -214,22 +217,23 @@ func (s *shard) putReply(slot uint32, body []byte, source MessageID, attempt uin
 // hasRoom reports whether a pipe can keep n more bytes, trimming what every reader has passed if that is needed.
 func (s *shard) hasRoom(slot uint32, p *pipe, n uint64) bool {
 	fits := func(replies, bytes uint64) bool {
-		return replies == 0 || replies < uint64(p.capReplies) && bytes+n <= p.capBytes
+		return replies == 0 || replies < uint64(p.options.capReplies) && bytes+n <= p.options.capBytes
 	}
-	replies, bytes := uint64(len(p.replies)), p.bytes
+	replies, bytes := uint64(len(p.replies())), p.bytes()
 	if fits(replies, bytes) {
 		return true
 	}
 	passed := s.passedByAll(p)
-	first := p.first
+	kept := p.first()
+	first := kept
 	for first <= passed && !fits(replies, bytes) {
-		bytes -= uint64(len(p.replies[first-p.first].body))
+		bytes -= uint64(len(p.replies()[first-kept].body))
 		replies--
 		first++
 	}
-	if first > p.first {
-		for i := range int(first - p.first) {
-			s.lose(p.replies[i].handles, carrierRef{true, s.st.shard, slot, p.first + uint64(i)}, EndOK)
+	if first > kept {
+		for i := range int(first - kept) {
+			s.lose(p.replies()[i].handles, carrierRef{true, s.st.shard, slot, kept + uint64(i)}, EndOK)
 		}
 		s.commit(&factpb.RepliesTrimmed{Pipe: slot, First: first})
 	}
@@ -238,14 +242,15 @@ func (s *shard) hasRoom(slot uint32, p *pipe, n uint64) bool {
 
 // passedByAll is the last sequence that every reader has passed; with no reader, none is passed.
 func (s *shard) passedByAll(p *pipe) uint64 {
-	if len(p.live.readers) == 0 && len(p.feeds) == 0 {
+	feeds := p.feeds()
+	if p.live.readers == 0 && len(feeds) == 0 {
 		return 0
 	}
 	passed := p.last()
-	for _, r := range p.live.readers {
-		passed = min(passed, r.start-1+r.passed)
+	for r := range s.readersOf(p) {
+		passed = min(passed, r.passed)
 	}
-	for _, f := range p.feeds {
+	for _, f := range feeds {
 		passed = min(passed, f.next-1)
 	}
 	return passed
@@ -258,12 +263,12 @@ func (s *shard) retryParked(ref pipeRef) {
 		return
 	}
 	s.grantFeed(ref.slot)
-	if len(p.live.parked) == 0 {
+	if p.live.parked == nil {
 		return
 	}
 	n := 0
-	for n < len(p.live.parked) {
-		w := p.live.parked[n]
+	for n < len(*p.live.parked) {
+		w := (*p.live.parked)[n]
 		if w.link.closed {
 			s.unparked(w.reply, w.pre)
 		} else if !s.tryReply(w.link, &w.op, w.reply, w.pre, w.until > s.now) {
@@ -271,7 +276,9 @@ func (s *shard) retryParked(ref pipeRef) {
 		}
 		n++
 	}
-	p.live.parked = append(p.live.parked[:0], p.live.parked[n:]...)
+	if *p.live.parked = slices.Delete(*p.live.parked, 0, n); len(*p.live.parked) == 0 {
+		p.live.parked = nil
+	}
 	s.timePipe(ref.slot)
 }
 

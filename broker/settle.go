@@ -185,7 +185,7 @@ func (s *shard) keepHandles(slot uint32) {
 	if !m.replyTo.isZero() && !m.replyToEnded {
 		s.putOutside(m.replyTo)
 	}
-	s.gaveOut(m.handles)
+	s.gaveOut(m.handles())
 }
 
 func (s *shard) extendLeases(l *link, op *Op, r *ExtendLeases) {

@@ -37,6 +37,7 @@ type shard struct {
 	consumers map[consumerKey]*consumer
 	away      map[awayKey]*consumer
 	waiting   slab[waiting]
+	readers   slab[reader]
 	retired   retiredPipes
 	keysTimer timer // when the oldest idempotency key is forgotten
 	// answers are operations whose events wait for other shards, by outbox target and number.

@@ -44,7 +44,7 @@ func (s *shard) planSplice(outer uint32, h handles.Handle, pre *prepared, field 
 		if p == nil || p.state != pipeSpliced {
 			return r.ref, nil
 		}
-		at = p.inner
+		at = p.inner()
 	}
 }
 
@@ -55,7 +55,7 @@ func (s *shard) above(ref pipeRef, limit int) int {
 		return 0
 	}
 	longest := 0
-	for _, f := range p.feeds {
+	for _, f := range p.feeds() {
 		longest = max(longest, 1+s.above(f.outer, limit-1))
 	}
 	return longest
@@ -76,9 +76,9 @@ func (s *shard) splice(outer uint32, inner pipeRef, id string) {
 func (s *shard) feedRoom(outer uint32) uint32 {
 	p := s.st.pipes.at(outer)
 	s.hasRoom(outer, p, feedPayload) // trims
-	replies := int64(p.capReplies) - int64(len(p.replies))
-	bytes := (int64(p.capBytes) - int64(p.bytes)) / feedPayload
-	if len(p.replies) == 0 {
+	replies := int64(p.options.capReplies) - int64(len(p.replies()))
+	bytes := (int64(p.options.capBytes) - int64(p.bytes())) / feedPayload
+	if len(p.replies()) == 0 {
 		bytes = max(bytes, 1)
 	}
 	return uint32(max(0, min(replies, bytes)))
@@ -95,13 +95,13 @@ func (s *shard) feedStarted(e *factpb.Sent) {
 		})
 		return
 	}
-	s.commit(&factpb.Feeding{Pipe: inner.slot, Outer: e.Other, Next: p.first, Credit: uint32(e.Sequence)})
+	s.commit(&factpb.Feeding{Pipe: inner.slot, Outer: e.Other, Next: p.first(), Credit: uint32(e.Sequence)})
 	if p.live.leftAt != 0 {
 		p.live.leftAt = 0
 		s.timePipe(inner.slot)
 	}
 	if p.state == pipeSpliced {
-		s.send(&factpb.Sent{Target: uint32(p.inner.shard), What: sentFeedProbe, Pipe: p.inner.fact(), Other: outer.fact(), Sequence: 2})
+		s.send(&factpb.Sent{Target: uint32(p.inner().shard), What: sentFeedProbe, Pipe: p.inner().fact(), Other: outer.fact(), Sequence: 2})
 	}
 	s.later(work{kind: workFeed, pipe: inner})
 }
@@ -112,10 +112,10 @@ func (s *shard) feedOthers(ref pipeRef) {
 	if p == nil {
 		return
 	}
-	for i := 0; i < len(p.feeds); {
-		f := p.feeds[i]
+	for i := 0; i < len(p.feeds()); {
+		f := p.feeds()[i]
 		for f.next <= p.last() && f.credit > 0 {
-			r := &p.replies[f.next-p.first]
+			r := &p.replies()[f.next-p.first()]
 			s.gaveOut(r.handles)
 			s.send(&factpb.Sent{
 				Target: uint32(f.outer.shard), What: sentFeedReply, Pipe: f.outer.fact(), Body: r.body, Attempt: r.attempt,
@@ -128,17 +128,17 @@ func (s *shard) feedOthers(ref pipeRef) {
 		if p.state == pipeEnded && f.next > p.last() {
 			s.send(&factpb.Sent{
 				Target: uint32(f.outer.shard), What: sentFeedEnd, Pipe: f.outer.fact(),
-				Reason: uint32(p.reason), Body: p.endBody, Text: p.endText,
+				Reason: uint32(p.reason), Body: p.rare().endBody, Text: p.rare().endText,
 			})
 			s.commit(&factpb.Feeding{Pipe: ref.slot, Outer: f.outer.fact()})
-			if len(p.feeds) == 0 && !p.read {
+			if len(p.feeds()) == 0 && !p.read {
 				s.commit(&factpb.PipeRead{Pipe: ref.slot, At: int64(s.now)})
 				s.timePipe(ref.slot)
 				s.retire(ref.slot)
 			}
 			continue
 		}
-		if f != p.feeds[i] {
+		if f != p.feeds()[i] {
 			s.commit(&factpb.Feeding{Pipe: ref.slot, Outer: f.outer.fact(), Next: f.next, Credit: f.credit})
 		}
 		i++
@@ -176,7 +176,7 @@ func (s *shard) grantFeed(outer uint32) {
 		return
 	}
 	s.send(&factpb.Sent{
-		Target: uint32(p.inner.shard), What: sentFeedCredit, Pipe: p.inner.fact(), Other: s.refAt(outer).fact(),
+		Target: uint32(p.inner().shard), What: sentFeedCredit, Pipe: p.inner().fact(), Other: s.refAt(outer).fact(),
 		Sequence: uint64(room - p.live.fed),
 	})
 	p.live.fed = room
@@ -189,7 +189,7 @@ func (s *shard) feedCredited(e *factpb.Sent, stop bool) {
 	if p == nil {
 		return
 	}
-	for _, f := range p.feeds {
+	for _, f := range p.feeds() {
 		if f.outer != outer {
 			continue
 		}
@@ -228,7 +228,7 @@ func (s *shard) probed(e *factpb.Sent) {
 		text = fmt.Sprintf("the chain of splices is longer than %d", maxSplices)
 	default:
 		s.send(&factpb.Sent{
-			Target: uint32(p.inner.shard), What: sentFeedProbe, Pipe: p.inner.fact(), Other: e.Other, Sequence: e.Sequence + 1,
+			Target: uint32(p.inner().shard), What: sentFeedProbe, Pipe: p.inner().fact(), Other: e.Other, Sequence: e.Sequence + 1,
 		})
 		return
 	}

@@ -14,6 +14,8 @@ type state struct {
 	freeQueues []freeQueue
 	messages   slab[message]
 	pipes      slab[pipe]
+	// freeContents are those of forgotten pipes, to be used again.
+	freeContents []*content
 
 	sessions     []*outcomes // by number; 0 is unused; nil where forgotten
 	sessionByKey map[string]uint32
@@ -98,116 +100,32 @@ const (
 	messageDead
 )
 
-// A message waits, is in flight, or is dead.
+// A message waits, is in flight, or is dead. A million may wait, so what most do not have is in extras, and the fields are
+// in an order without padding.
 type message struct {
-	state           messageState
-	ownReplyTo      bool // the reply_to was made by the broker and is not in body
-	replyToEnded    bool // its pipe had ended when the message arrived: it is not tracked
+	nonce     uint64 // of its leases
+	order     uint64
+	replyTo   pipeRef
+	enqueued  Time
+	deadline  Time // withdrawn then, unless in flight; 0: never
+	until     Time // leased: end of the lease; delayed: end of the delay
+	since     Time // leased: since when; before its first delivery: since, or from, when it may be delivered
+	body      []byte
+	principal string         // of the consumer that has, or had, the lease
+	extras    *messageExtras // nil for most
+
 	tag             uint32
 	queue           uint32
 	attempt         uint32
 	failures        uint32
-	requireConsumer bool   // withdrawn when the last consumer leaves before its first delivery
 	grace           uint16 // leased: how long the consumer may be away, in seconds
-	nonce           uint64 // of its leases
-	order           uint64
-	body            []byte
-	replyTo         pipeRef
-	handles         []carriedHandle
-	enqueued        Time
-	deadline        Time           // withdrawn then, unless in flight; 0: never
-	until           Time           // leased: end of the lease; delayed: end of the delay
-	since           Time           // leased: since when; before its first delivery: since, or from, when it may be delivered
-	principal       string         // of the consumer that has, or had, the lease
-	extras          *messageExtras // nil for most
+	state           messageState
+	ownReplyTo      bool // the reply_to was made by the broker and is not in body
+	replyToEnded    bool // its pipe had ended when the message arrived: it is not tracked
+	requireConsumer bool // withdrawn when the last consumer leaves before its first delivery
 
 	live liveMessage
 }
-
-type pipeState uint8
-
-const (
-	pipeFree pipeState = iota
-	pipeOpen
-	pipeSpliced // goes on with another pipe's replies
-	pipeEnded
-)
-
-// A pipe is an ordered sequence of replies that ends once.
-type pipe struct {
-	state    pipeState
-	byCall   bool // opened by Call: can be abandoned
-	outside  bool // a copy of the send handle is out of custody
-	keep     bool // stays open although its caller has gone
-	bare     bool // has had a reply from nobody known: an ack then ends it OK
-	read     bool // after its end: was read to the end
-	related  bool // open: was opened under another pipe, or others under it: see state.relatives
-	reason   EndReason
-	tenant   uint32
-	nonce    uint64
-	deadline Time
-	grace    Time // durations
-	retain   Time
-	readAt   Time
-
-	capReplies uint32
-	capBytes   uint64
-	first      uint64 // sequence of replies[0], or of the next reply
-	replies    []reply
-	bytes      uint64
-	endBody    []byte
-	endText    string
-
-	carriers []carrier
-	inner    pipeRef // spliced: the pipe that it goes on with
-	feeds    []feed  // the pipes that go on with this one
-	known    []byID  // outcomes of replies with an id
-	endID    string  // id of the reply that ended it
-
-	live livePipe
-}
-
-func (p *pipe) last() uint64 { return p.first + uint64(len(p.replies)) - 1 }
-
-// A reply is one item of a pipe.
-type reply struct {
-	body    []byte
-	source  MessageID
-	attempt uint32
-	handles []carriedHandle
-}
-
-// A carrier is a queued or leased message, or a buffered reply, in which a handle of a pipe travels.
-type carrier struct {
-	carrierRef
-	receive bool   // the receive handle; else the send handle
-	replyTo bool   // as the message's reply_to
-	replied uint32 // the attempt of that message that has replied through the pipe
-}
-
-// A carrierRef names a carrier in any shard.
-type carrierRef struct {
-	reply  bool // a reply; else a message
-	shard  uint16
-	slot   uint32
-	number uint64 // tag of the message; sequence of the reply, or in another shard a number drawn for it
-}
-
-// A feed is a pipe that goes on with another one's replies.
-type feed struct {
-	outer  pipeRef
-	next   uint64 // sequence of the next reply to pass on
-	credit uint32
-}
-
-// byID is the outcome of a reply that had an id.
-type byID struct {
-	id       string
-	sequence uint64
-}
-
-// maxKnownReplies is how many reply ids a pipe remembers.
-const maxKnownReplies = 256
 
 // outcomes are what a session's operations led to, from its low-water mark on, by rising operation number.
 type outcomes struct {

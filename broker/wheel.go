@@ -42,13 +42,21 @@ const (
 	timerKeys
 )
 
-// A timer is an entity's place in the wheel.
+// A timer is an entity's place in the wheel. Every message and every pipe has one, so the refs of its neighbours are
+// taken apart, which saves the padding.
 type timer struct {
-	at         Time // 0: not set
-	next, prev timerRef
-	level      int8
-	bucket     uint8
+	at                 Time // 0: not set
+	nextSlot, prevSlot uint32
+	nextKind, prevKind timerKind
+	level              int8
+	bucket             uint8
 }
+
+func (t *timer) next() timerRef { return timerRef{t.nextKind, t.nextSlot} }
+func (t *timer) prev() timerRef { return timerRef{t.prevKind, t.prevSlot} }
+
+func (t *timer) setNext(ref timerRef) { t.nextKind, t.nextSlot = ref.kind, ref.slot }
+func (t *timer) setPrev(ref timerRef) { t.prevKind, t.prevSlot = ref.kind, ref.slot }
 
 func newWheel(now Time, node func(timerRef) *timer) *wheel {
 	return &wheel{elapsed: uint64(now / tick), node: node}
@@ -76,9 +84,11 @@ func (w *wheel) link(ref timerRef, t *timer) {
 	bucket := (when >> (level * wheelBits)) & (wheelSlots - 1)
 	l := &w.levels[level]
 	t.level, t.bucket = int8(level), uint8(bucket)
-	t.prev, t.next = timerRef{}, l.heads[bucket]
-	if t.next.kind != timerNone {
-		w.node(t.next).prev = ref
+	next := l.heads[bucket]
+	t.setPrev(timerRef{})
+	t.setNext(next)
+	if next.kind != timerNone {
+		w.node(next).setPrev(ref)
 	}
 	l.heads[bucket] = ref
 	l.occupied |= 1 << bucket
@@ -86,18 +96,20 @@ func (w *wheel) link(ref timerRef, t *timer) {
 
 func (w *wheel) unlink(t *timer) {
 	l := &w.levels[t.level]
-	if t.prev.kind != timerNone {
-		w.node(t.prev).next = t.next
+	next, prev := t.next(), t.prev()
+	if prev.kind != timerNone {
+		w.node(prev).setNext(next)
 	} else {
-		l.heads[t.bucket] = t.next
-		if t.next.kind == timerNone {
+		l.heads[t.bucket] = next
+		if next.kind == timerNone {
 			l.occupied &^= 1 << t.bucket
 		}
 	}
-	if t.next.kind != timerNone {
-		w.node(t.next).prev = t.prev
+	if next.kind != timerNone {
+		w.node(next).setPrev(prev)
 	}
-	t.next, t.prev = timerRef{}, timerRef{}
+	t.setNext(timerRef{})
+	t.setPrev(timerRef{})
 }
 
 // nextBucket finds the bucket that is due first, and the tick at which it is.
