@@ -15,6 +15,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/internal/optable"
 )
 
 // A session is one Session stream.
@@ -49,9 +50,9 @@ type session struct {
 	decoder  requestDecoder // the receiver's
 
 	mu         sync.Mutex
-	open       map[uint64]*openOp // by operation id
-	passed     []uint64           // operations whose End has arrived, and the broker does not know
-	written    []writtenEnd       // Ends that were written, and the client has not confirmed
+	open       optable.Table[openOp] // by operation id
+	passed     []uint64              // operations whose End has arrived, and the broker does not know
+	written    []writtenEnd          // Ends that were written, and the client has not confirmed
 	unanswered int
 	consumes   int // open Consumes
 	local      []broker.Event
@@ -65,12 +66,24 @@ type session struct {
 	send   sender
 }
 
-// An openOp is an operation that is not over.
+// An openOp is an operation that is not over. A waiting request has one, so it is small.
 type openOp struct {
 	kind     kind
 	answered bool
-	fix      func(body any) any
-	batch    *batch
+	rare     *openRare // nil for most
+}
+
+// openRare is what few operations need.
+type openRare struct {
+	fix   func(body any) any // see operation
+	batch *batch
+}
+
+// setRare notes what few operations need.
+func (ss *session) setRare(id uint64, rare openRare) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.open.Get(id).rare = &rare
 }
 
 // Session implements the RPC.
@@ -98,7 +111,6 @@ func (s *service) Session(
 		caller:   *c,
 		kick:     make(chan struct{}, 1),
 		done:     make(chan struct{}),
-		open:     make(map[uint64]*openOp),
 		send:     sender{held: make(map[uint64]int)},
 	}
 	ss.send.frame.keys = s.keys
@@ -279,9 +291,8 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 	ss.caller.now = ss.srv.now()
 	ops := ss.ops[:0]
 	var batches []broker.Op
-	opened := make([]openOp, len(in)) // one allocation for a frame's operations
 	ss.mu.Lock()
-	err = ss.registerLocked(in, opened)
+	err = ss.registerLocked(in)
 	ss.mu.Unlock()
 	if err != nil {
 		return false, err
@@ -292,14 +303,16 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 		if err != nil {
 			return false, errFrameMalformed()
 		}
-		op, refused := ss.operation(o, request, timeout, &opened[i], &batches)
+		op, refused := ss.operation(o, request, timeout, &batches)
 		switch {
 		case refused != nil:
-			ss.answer(o.id, &opened[i], op.kind, refused)
+			ss.answer(o.id, op.kind, refused)
 		case op.answer != nil:
-			ss.answer(o.id, &opened[i], op.kind, op.answer)
+			ss.answer(o.id, op.kind, op.answer)
 		case op.request != nil:
-			opened[i].fix = op.fix
+			if op.fix != nil {
+				ss.setRare(o.id, openRare{fix: op.fix})
+			}
 			ops = append(ops, broker.Op{ID: o.id, Credit: op.credit, Timeout: op.timeout, Request: op.request})
 		}
 	}
@@ -308,7 +321,7 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 	ss.ops = ops
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	return len(in) <= fewOps && len(ss.open)-ss.consumes <= fewOps, nil
+	return len(in) <= fewOps && ss.open.Len()-ss.consumes <= fewOps, nil
 }
 
 // submit hands operations to the broker, and tells it which Ends have been written.
@@ -325,23 +338,23 @@ func (ss *session) submit(ops, batches []broker.Op) {
 }
 
 // registerLocked opens a frame's operations. What it refuses ends the session.
-func (ss *session) registerLocked(in []inOperation, opened []openOp) error {
+func (ss *session) registerLocked(in []inOperation) error {
 	for i := range in {
 		o := &in[i]
 		if o.id == 0 {
 			return refuse(reasonOpIDInvalid, "operations.id", "number operations from 1, rising")
 		}
-		if _, ok := ss.open[o.id]; ok {
+		if ss.open.Get(o.id) != nil {
 			return refuse(reasonOpIDInvalid, "operations.id", fmt.Sprintf(
 				"operation %d is still under way: number operations from 1, rising", o.id))
 		}
+		op := ss.open.Put(o.id)
 		if o.kind.streams() || o.kind == kindEnqueue {
-			opened[i].kind = o.kind // others have one answer, whose type tells what it answers
+			op.kind = o.kind // others have one answer, whose type tells what it answers
 		}
 		if o.kind == kindConsume {
 			ss.consumes++
 		}
-		ss.open[o.id] = &opened[i]
 		ss.unanswered++
 	}
 	if ss.unanswered > maxWindow {
@@ -357,10 +370,10 @@ func errWindowExceeded() *broker.Error {
 
 // operation checks and converts one operation of a frame. The items of a batch go into batches.
 func (ss *session) operation(
-	o *inOperation, request any, timeout *durationpb.Duration, opened *openOp, batches *[]broker.Op,
+	o *inOperation, request any, timeout *durationpb.Duration, batches *[]broker.Op,
 ) (operation, *broker.Error) {
 	if b, ok := request.(*queuepb.Operation_EnqueueBatch); ok {
-		return ss.batchOps(o.id, b.EnqueueBatch, opened, batches)
+		return ss.batchOps(o.id, b.EnqueueBatch, batches)
 	}
 	op, err := ss.caller.operation(request)
 	if err != nil {
@@ -390,11 +403,11 @@ func replyTimeout(timeout *durationpb.Duration) (time.Duration, *broker.Error) {
 }
 
 // answer gives an operation a result that the server knows by itself.
-func (ss *session) answer(id uint64, opened *openOp, k kind, body any) {
+func (ss *session) answer(id uint64, k kind, body any) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if opened.kind == kindNone {
-		opened.kind = k
+	if op := ss.open.Get(id); op.kind == kindNone {
+		op.kind = k
 	}
 	ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: body})
 }
@@ -414,5 +427,5 @@ func (ss *session) closeLocked(id uint64, op *openOp) {
 	if op.kind == kindConsume {
 		ss.consumes--
 	}
-	delete(ss.open, id)
+	ss.open.Delete(id)
 }

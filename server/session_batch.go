@@ -16,7 +16,7 @@ const itemBits = 10
 // from the client's, and numbers that follow from the batch's: so a batch that is repeated after a cut has the outcomes
 // that it had before, and its items' numbers stay clear of the client's.
 func (ss *session) batchOps(
-	id uint64, req *queuepb.EnqueueBatchRequest, opened *openOp, ops *[]broker.Op,
+	id uint64, req *queuepb.EnqueueBatchRequest, ops *[]broker.Op,
 ) (operation, *broker.Error) {
 	op := operation{kind: kindEnqueueBatch}
 	if id >= 1<<(64-itemBits) {
@@ -34,7 +34,7 @@ func (ss *session) batchOps(
 		ss.items.Store(ss.srv.broker.Attach(ss.caller.id, broker.SessionOptions{ID: ss.itemsID()}))
 		ss.wake() // the sender has to listen to it
 	}
-	opened.batch = b
+	ss.setRare(id, openRare{batch: b})
 	*ops = append(*ops, items...)
 	return op, nil
 }

@@ -26,8 +26,9 @@ func (ss *session) grant(c *queuepb.Credit) bool {
 // detach leaves an operation that streams. Results of it that are on their way may still come; after that, none.
 func (ss *session) detach(id uint64) {
 	ss.mu.Lock()
-	op, ok := ss.open[id]
-	if ok = ok && op.kind.streams(); ok {
+	op := ss.open.Get(id)
+	ok := op != nil && op.kind.streams()
+	if ok {
 		ss.closeLocked(id, op)
 	}
 	ss.mu.Unlock()

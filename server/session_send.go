@@ -184,33 +184,35 @@ const kindGone kind = 255
 // resolveLocked finds out which operation an event belongs to, and what follows for it. An operation is answered, and
 // its number free, when its result is about to be written and not when it was: the client may be quicker than we.
 func (ss *session) resolveLocked(event *broker.Event) kind {
-	op, ok := ss.open[event.Op]
-	if !ok {
+	op := ss.open.Get(event.Op)
+	if op == nil {
 		return kindGone
 	}
-	if op.fix != nil {
-		event.Body = op.fix(event.Body)
+	if op.rare != nil && op.rare.fix != nil {
+		event.Body = op.rare.fix(event.Body)
 	}
 	if !op.answered {
 		op.answered = true
 		ss.unanswered--
 	}
+	k := op.kind // closing clears it
 	if event.Done {
 		ss.closeLocked(event.Op, op)
 	}
-	return op.kind
+	return k
 }
 
 // itemLocked takes the answer to one item of a batch; the last one completes the batch.
 func (ss *session) itemLocked(event *broker.Event) {
 	id, place := event.Op>>itemBits, int(event.Op&(1<<itemBits-1))
-	op, ok := ss.open[id]
-	if !ok || op.batch == nil {
+	op := ss.open.Get(id)
+	if op == nil || op.rare == nil {
 		return // unreachable: batches are not detached
 	}
-	op.batch.set(place, event.Body)
-	if op.batch.left == 0 {
-		ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: op.batch.response})
+	b := op.rare.batch
+	b.set(place, event.Body)
+	if b.left == 0 {
+		ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: b.response})
 	}
 }
 
