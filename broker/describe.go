@@ -73,7 +73,8 @@ func (s *shard) describePipe(p *pipe, full bool) *Description {
 func (s *shard) waitState(p *pipe, d *Description) {
 	switch {
 	case p.state == pipeEnded:
-		d.State, d.End = WaitEnded, endOf(p)
+		end := endOf(p)
+		d.State, d.End = WaitEnded, &end
 		d.Summary = "it has ended, with " + reasonName(p.reason)
 		if text := p.rare().endText; text != "" {
 			d.Summary += ": " + text

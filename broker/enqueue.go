@@ -66,7 +66,7 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 		s.useKey(l, e, o)
 	}
 	s.remember(l, op.ID, o)
-	s.emit(l, op.ID, !e.Call, receipt)
+	s.emitOwn(l, op.ID, !e.Call, receipt)
 	if e.Call {
 		s.attach(l, op, pipeSlot, e.FromSequence)
 	}
@@ -226,7 +226,9 @@ func (s *shard) store(tenant uint32, plan enqueuePlan, pre *prepared, ownReplyTo
 	for _, ref := range plan.found {
 		s.putOutside(ref)
 	}
-	return &Receipt{Message: s.st.messageID(slot, tag), QueueCreated: created, Consumers: uint32(q.live.consumers)}
+	receipt := takeBody(&s.spent.receipts)
+	*receipt = Receipt{Message: s.st.messageID(slot, tag), QueueCreated: created, Consumers: uint32(q.live.consumers)}
+	return receipt
 }
 
 // stored commits a message and lines it up.

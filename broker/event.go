@@ -12,10 +12,12 @@ type Event struct {
 	Op uint64
 	// Done says that nothing more comes for it.
 	Done bool
+	// reusable says that the body may be used again, see Recycle.
+	reusable bool
 	// Body is one of *Receipt, *Started, *Delivery, *WaiterGone, *LeaseLost, *Attached, *ReplyItem, *End, *ReplyResult,
 	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Removed,
 	// *MessageList, *Error; nil if the operation
-	// just ends (a stopped Consume). Bodies are read-only and may be shared.
+	// just ends (a stopped Consume). Bodies are read-only and may be shared, until [Session.Recycle] gets them.
 	Body any
 }
 

@@ -66,7 +66,7 @@ func (k *keeper) putLocked(s *shard, kept chan struct{}) (carry bool) {
 }
 
 func (k *keeper) releaseLocked(b bundle) (carry bool) {
-	handOver(b.out)
+	handOver(k.runner.shard, b.out)
 	for _, done := range b.done {
 		close(done)
 	}

@@ -283,11 +283,14 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 		c.stopping = true
 	}
 	s.timeMessage(slot)
-	s.emit(c.link, c.op, false, s.deliveryOf(q, slot, m, c))
+	d := takeBody(&s.spent.deliveries)
+	s.setDelivery(d, q, slot, m, c)
+	s.emitOwn(c.link, c.op, false, d)
 }
 
-func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Delivery {
-	d := &Delivery{
+// setDelivery describes what a consumer gets.
+func (s *shard) setDelivery(d *Delivery, q *queue, slot uint32, m *message, c *consumer) {
+	*d = Delivery{
 		Message: s.st.messageID(slot, m.tag), Queue: q.name, LeaseExpires: m.until,
 		Lease: handles.Claims{
 			Kind: handles.Lease, Tenant: c.tenant, Shard: s.st.shard, Attempt: uint16(m.attempt), Store: s.st.store,
@@ -297,7 +300,7 @@ func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Deli
 		Priority: m.priority(), Group: m.group(), Ended: s.endedNames(m.handles()),
 	}
 	if m.replyTo.isZero() {
-		return d
+		return
 	}
 	if m.ownReplyTo {
 		d.ReplyTo = s.ownReplyTo(c.tenant, m)
@@ -305,7 +308,6 @@ func (s *shard) deliveryOf(q *queue, slot uint32, m *message, c *consumer) *Deli
 	if m.replyToEnded || s.endedHere(m.replyTo) {
 		d.Ended = append(d.Ended, "reply_to")
 	}
-	return d
 }
 
 // maxLease is how long a delivery may be held in all, however often its lease is extended.

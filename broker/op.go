@@ -19,7 +19,8 @@ type Op struct {
 	Timeout time.Duration
 	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
 	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListMessages, *DeleteMessages,
-	// *RedriveMessages, *EndPipe, *ListQueues. The broker keeps it; the caller must not change it afterwards.
+	// *RedriveMessages, *EndPipe, *ListQueues. What it points to (bodies, handles, options) belongs to the broker from now
+	// on; *Enqueue and *Reply themselves, and the Pipe of an Enqueue, are the caller's again when Submit returns.
 	Request Request
 }
 

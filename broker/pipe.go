@@ -139,16 +139,20 @@ func (s *shard) push(r *reader) {
 	p := s.st.pipes.at(r.pipe)
 	for r.next <= p.last() && r.credit > 0 {
 		item := &p.replies()[r.next-p.first()]
-		s.emit(r.link, r.op, false, &ReplyItem{
+		out := takeBody(&s.spent.items)
+		*out = ReplyItem{
 			Sequence: r.next, Body: item.body, Source: item.source, Attempt: item.attempt, Ended: s.endedNames(item.handles),
-		})
+		}
+		s.emitOwn(r.link, r.op, false, out)
 		s.gaveOut(item.handles)
 		r.next++
 		r.credit--
 	}
 	if p.state == pipeEnded && r.next > p.last() && !r.ended {
 		r.ended = true
-		s.emit(r.link, r.op, true, endOf(p))
+		end := takeBody(&s.spent.ends)
+		*end = endOf(p)
+		s.emitOwn(r.link, r.op, true, end)
 	}
 }
 
@@ -172,9 +176,9 @@ func (s *shard) putOutside(ref pipeRef) {
 	}
 }
 
-func endOf(p *pipe) *End {
+func endOf(p *pipe) End {
 	rare := p.rare()
-	return &End{Reason: p.reason, Body: rare.endBody, Text: rare.endText, LastSequence: p.last()}
+	return End{Reason: p.reason, Body: rare.endBody, Text: rare.endText, LastSequence: p.last()}
 }
 
 // credit lets a reader or a consumer have more.

@@ -29,7 +29,8 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
 		pre.use()
 		p := s.st.pipes.at(r.Handle.Slot())
-		p.live.park(parkedReply{l, Op{ID: op.ID, Request: r}, r, pre, until})
+		waiting := *r // the request is its maker's again when Submit returns
+		p.live.park(parkedReply{l, Op{ID: op.ID, Request: &waiting}, &waiting, pre, until})
 		s.timePipe(r.Handle.Slot())
 	}
 }
@@ -64,7 +65,9 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 	s.remember(l, op.ID, outcome{
 		kind: outcomeReplied, reply: result.Outcome, reason: result.EndReason, sequence: result.Sequence,
 	})
-	s.emit(l, op.ID, true, &result)
+	out := takeBody(&s.spent.results)
+	*out = result
+	s.emitOwn(l, op.ID, true, out)
 	return true
 }
 

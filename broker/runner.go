@@ -111,7 +111,7 @@ func (r *runner) runKept(f func(*shard)) {
 func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 	s := r.shard
 	if r.keeper == nil {
-		handOver(s.out)
+		handOver(s, s.out)
 		clear(s.out)
 		s.out = s.out[:0]
 		carry = len(s.sends) > 0
@@ -131,14 +131,14 @@ func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 
 // handOver gives events to their sessions, in order. It is called under the lock of the runner that they come from, so
 // that the events of one shard keep their order.
-func handOver(out []outgoing) {
+func handOver(from *shard, out []outgoing) {
 	for i := 0; i < len(out); {
 		session := out[i].session
 		n := i + 1
 		for n < len(out) && out[n].session == session {
 			n++
 		}
-		session.put(out[i:n])
+		session.put(from, out[i:n])
 		i = n
 	}
 }

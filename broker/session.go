@@ -39,6 +39,7 @@ type Session struct {
 
 	mu        sync.Mutex
 	events    []Event
+	spent     []any // bodies of events that were handed back
 	signalled bool
 	takenOver bool
 	edges     map[uint64]*edge // consumers over several shards, by operation; nil until there is one
@@ -75,9 +76,12 @@ func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
 	return s
 }
 
-// put gives the session events of one shard, in order.
-func (s *Session) put(out []outgoing) {
+// put gives the session events, in order: those of a shard, whose lock the caller has, or of an edge.
+func (s *Session) put(from *shard, out []outgoing) {
 	s.mu.Lock()
+	if from != nil {
+		s.reclaimLocked(&from.spent)
+	}
 	for i := range out {
 		s.events = append(s.events, out[i].event)
 	}

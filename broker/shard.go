@@ -44,6 +44,7 @@ type shard struct {
 	answers map[sentKey]answerPart
 
 	scratch scratch
+	spent   spentBodies
 }
 
 // outgoing is an event on its way to a session.

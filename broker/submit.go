@@ -9,7 +9,8 @@ import (
 )
 
 // Submit carries out operations in order. It does not wait for other clients; with a journal and several shards it may
-// wait until what one shard prepared is kept. The slice belongs to the caller again when it returns, the requests do not.
+// wait until what one shard prepared is kept. The slice belongs to the caller again when it returns; of the requests
+// see [Op].
 func (s *Session) Submit(ops []Op) {
 	if len(s.broker.runners) == 1 {
 		s.submitTo(s.broker.runners[0], ops, nil)

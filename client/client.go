@@ -13,7 +13,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 // Figures of the transport; the server's are their counterparts.
@@ -42,6 +45,7 @@ type Client struct {
 	links   []*link
 	turn    atomic.Uint64
 	pools   pools
+	buffers buffers.Pool // of its connections
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelCauseFunc
@@ -64,7 +68,7 @@ func New(target string, options ...Option) (*Client, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := &Client{target: target, backoff: cfg.backoff, name: cfg.name, log: cfg.logger, ctx: ctx, cancel: cancel}
 	for range cfg.sessions {
-		conn, err := grpc.NewClient(target, cfg.dialOptions()...)
+		conn, err := grpc.NewClient(target, cfg.dialOptions(&c.buffers)...)
 		if err != nil {
 			_ = c.Close()
 			return nil, fmt.Errorf("client for %q: %w", target, err)
@@ -74,11 +78,12 @@ func New(target string, options ...Option) (*Client, error) {
 	return c, nil
 }
 
-func (cfg *config) dialOptions() []grpc.DialOption {
+func (cfg *config) dialOptions(pool *buffers.Pool) []grpc.DialOption {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(cfg.credentials),
 		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+			grpc.ForceCodecV2(&codec{pool}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		experimental.WithBufferPool(pool),
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{

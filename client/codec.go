@@ -6,10 +6,11 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/replyq/replyq/internal/buffers"
 	"github.com/replyq/replyq/internal/wire"
 )
 
-// outFrame is a frame that is already encoded. Its buffer belongs to gRPC once it was sent.
+// outFrame is a frame that is already encoded, in a buffer of the client's pool. It belongs to gRPC once it was sent.
 type outFrame struct{ buf *[]byte }
 
 // inFrame is a frame as it came: whoever received it frees buf when nothing in it is needed any more.
@@ -23,14 +24,14 @@ type vtMessage interface {
 
 // codec encodes for gRPC: frames of sessions as they are, generated messages by their own methods, and others (health,
 // reflection, over [Client.Conn]) as usual. Its name on the wire is the usual one.
-type codec struct{}
+type codec struct{ pool *buffers.Pool }
 
 // Name implements encoding.CodecV2.
-func (codec) Name() string { return "proto" }
+func (*codec) Name() string { return "proto" }
 
-// Marshal takes its buffers from gRPC's pool, which gets them back when they were written.
-func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	pool := mem.DefaultBufferPool()
+// Marshal takes its buffers from the pool, which gets them back when they were written.
+func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
+	pool := c.pool
 	switch m := v.(type) {
 	case *outFrame:
 		return mem.BufferSlice{mem.NewBuffer(m.buf, pool)}, nil
@@ -50,8 +51,8 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // Unmarshal copies what messages keep; a frame keeps the buffer itself.
-func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
+	buf := data.MaterializeToBuffer(c.pool)
 	if m, ok := v.(*inFrame); ok {
 		m.buf = buf
 		return nil

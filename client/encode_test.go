@@ -16,6 +16,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 // testHandle makes a handle of good form that no server minted.
@@ -195,7 +196,7 @@ func TestEncodeFrame(t *testing.T) {
 		operations: []*operation{op}, credits: []itemCredit{{id: 7, items: 64}}, detach: []uint64{8, 9},
 		creditBytes: 1 << 20, answeredBelow: 5,
 	}
-	buf := *f.encode().buf
+	buf := *f.encode(&buffers.Pool{}).buf
 	if len(buf) > f.size() {
 		t.Errorf("encode wrote %d bytes, more than size: %d", len(buf), f.size())
 	}

@@ -4,10 +4,10 @@ import (
 	"errors"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/internal/buffers"
 	"github.com/replyq/replyq/internal/wire"
 )
 
@@ -49,9 +49,9 @@ func (f *frame) size() int {
 	return n
 }
 
-// encode writes the frame into a buffer of gRPC's pool.
-func (f *frame) encode() *outFrame {
-	buf := mem.DefaultBufferPool().Get(f.size())
+// encode writes the frame into a buffer of the pool.
+func (f *frame) encode(pool *buffers.Pool) *outFrame {
+	buf := pool.Get(f.size())
 	b := (*buf)[:0]
 	for _, op := range f.operations {
 		b = op.appendTo(b)

@@ -87,7 +87,7 @@ func (l *link) write(s *stream) {
 
 // send encodes and sends what was gathered, and tells whether more has come since. Only whoever set sending calls it.
 func (l *link) send(s *stream) (more bool) {
-	out := l.frame.encode()
+	out := l.frame.encode(&l.client.buffers)
 	l.frame.reset()
 	err := s.SendMsg(out)
 	if err != nil {

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/wire"
 )
 
 // enqueueRequest is what EnqueueRequest and CallRequest have in common; the contract keeps their fields the same.
@@ -35,7 +37,7 @@ func (s *service) Enqueue(ctx context.Context, req *queuepb.EnqueueRequest) (*qu
 }
 
 // enqueue checks and converts a message to enqueue, from whichever request it came.
-func (c *caller) enqueue(req enqueueRequest, lenient bool) (*broker.Enqueue, *broker.Error) {
+func (c *caller) enqueue(req enqueueRequest, lenient bool) (*madeEnqueue, *broker.Error) {
 	queue := req.GetQueue()
 	if queue != c.queue || queue == "" { // most requests name the queue of the one before, and share its checked copy
 		if err := checkQueue(queue, "queue"); err != nil {
@@ -43,11 +45,12 @@ func (c *caller) enqueue(req enqueueRequest, lenient bool) (*broker.Enqueue, *br
 		}
 		c.queue = strings.Clone(queue) // the request's bytes are those of a whole frame
 	}
-	out := &broker.Enqueue{Queue: c.queue, RequireConsumer: req.GetRequireConsumer()}
-	if err := c.enqueueForm(out, req); err != nil {
+	out := c.newEnqueue()
+	out.Queue, out.RequireConsumer = c.queue, req.GetRequireConsumer()
+	if err := c.enqueueForm(&out.Enqueue, req); err != nil {
 		return nil, err
 	}
-	if err := c.message(out, req.GetMessage(), lenient); err != nil {
+	if err := c.message(&out.Enqueue, req.GetMessage(), lenient); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -140,12 +143,25 @@ func (c *caller) message(out *broker.Enqueue, m *queuepb.Message, lenient bool) 
 		stored.Handles = plainHandles(m.Handles)
 	}
 	out.Cargo.Found = c.foundInHeaders(c.found(nil, m.Payload), m.Headers)
+	if stored.ReplyTo == nil && len(stored.Headers) == 0 && len(stored.Handles) == 0 {
+		out.Body = contentBody(1, 2, m.Payload, m.ContentType)
+		return nil
+	}
 	body, err := stored.MarshalVT()
 	if err != nil {
 		return errInternal() // unreachable: the generated code returns none for plain messages
 	}
 	out.Body = body
 	return nil
+}
+
+// contentBody encodes what most messages and replies have: a payload and a content type, in fields of these numbers.
+func contentBody(payloadField, typeField protowire.Number, payload []byte, contentType string) []byte {
+	b := make([]byte, 0, 2+protowire.SizeBytes(len(payload))+protowire.SizeBytes(len(contentType)))
+	if len(payload) > 0 {
+		b = wire.AppendBytes(b, payloadField, payload)
+	}
+	return wire.AppendText(b, typeField, contentType)
 }
 
 // enqueueWithPipe is a whole EnqueueRequest.
@@ -155,20 +171,18 @@ func (c *caller) enqueueWithPipe(req *queuepb.EnqueueRequest) (*broker.Enqueue, 
 		return nil, err
 	}
 	if req.Pipe == nil {
-		out.Key = key(req, out)
-		return out, nil
+		out.Key = key(req, &out.Enqueue)
+		return &out.Enqueue, nil
 	}
 	if req.Message.GetReplyTo() != nil {
 		return nil, refuse(reasonReplyToAndPipe, "pipe", "set message.reply_to or pipe, not both: "+
 			"with pipe the server makes the reply_to")
 	}
-	options, err := c.pipeOptions(req.Pipe, 0)
-	if err != nil {
+	if err = c.openPipeWith(out, req.Pipe, 0); err != nil {
 		return nil, err
 	}
-	out.Pipe = &options
-	out.Key = key(req, out)
-	return out, nil
+	out.Key = key(req, &out.Enqueue)
+	return &out.Enqueue, nil
 }
 
 // call is a whole CallRequest. timeout is that of the pipe if the request names none.
@@ -181,13 +195,19 @@ func (c *caller) call(req *queuepb.CallRequest, timeout time.Duration) (*broker.
 	if err != nil {
 		return nil, err
 	}
-	options, err := c.pipeOptions(req.Pipe, timeout)
-	if err != nil {
+	if err = c.openPipeWith(out, req.Pipe, timeout); err != nil {
 		return nil, err
 	}
-	out.Pipe, out.Call, out.FromSequence = &options, true, req.FromSequence
-	out.Key = key(req, out)
-	return out, nil
+	out.Call, out.FromSequence = true, req.FromSequence
+	out.Key = key(req, &out.Enqueue)
+	return &out.Enqueue, nil
+}
+
+// openPipeWith checks and converts the options of the pipe that a message opens.
+func (c *caller) openPipeWith(out *madeEnqueue, options *queuepb.PipeOptions, timeout time.Duration) (err *broker.Error) {
+	out.pipe, err = c.pipeOptions(options, timeout)
+	out.Pipe = &out.pipe
+	return err
 }
 
 // EnqueueBatch implements the RPC.

@@ -16,6 +16,7 @@ import (
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 func newRing(t testing.TB) *handles.KeyRing {
@@ -43,7 +44,7 @@ func mustMarshal(t testing.TB, m pb.Message) []byte {
 // overTheWire encodes with our codec and decodes with the standard one, which checks UTF-8 and knows nothing of ours.
 func overTheWire(t testing.TB, r *queuepb.Result) *queuepb.Result {
 	t.Helper()
-	data, err := newCodec(limits{}, &bufferPool{}).Marshal(r)
+	data, err := newCodec(limits{}, &buffers.Pool{}).Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func TestResults(t *testing.T) {
 			sizes += size
 		}
 		out.finish(round, want.GoingAway)
-		data, err := newCodec(limits{}, &bufferPool{}).Marshal(&out)
+		data, err := newCodec(limits{}, &buffers.Pool{}).Marshal(&out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +212,7 @@ func TestResults(t *testing.T) {
 
 // TestCodec: our codec and the standard one understand each other.
 func TestCodec(t *testing.T) {
-	c := newCodec(limits{frame: 1 << 20}, &bufferPool{})
+	c := newCodec(limits{frame: 1 << 20}, &buffers.Pool{})
 	if c.Name() != proto.Name {
 		t.Errorf("Name() = %q, want %q", c.Name(), proto.Name)
 	}
@@ -264,7 +265,7 @@ func BenchmarkOut(b *testing.B) {
 	const n = 64
 	events := echo(b, n)
 	f := outFrame{keys: newRing(b)}
-	c := newCodec(limits{}, &bufferPool{})
+	c := newCodec(limits{}, &buffers.Pool{})
 	b.ReportAllocs()
 	for i := 0; i < b.N; i += n {
 		for i := range events {
@@ -314,7 +315,7 @@ func BenchmarkInReply(b *testing.B) {
 
 func benchmarkIn(b *testing.B, raw []byte, n int, keys *handles.KeyRing) {
 	l := limits{payload: 1 << 20, frame: 4 << 20, pipeTimeout: time.Hour}
-	codec := newCodec(l, &bufferPool{})
+	codec := newCodec(l, &buffers.Pool{})
 	c := caller{srv: &Server{keys: keys, limits: l}, id: anonymous, now: time.Now()}
 	data := mem.BufferSlice{mem.SliceBuffer(raw)}
 	b.ReportAllocs()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -16,6 +17,66 @@ type caller struct {
 	now time.Time
 	// queue is the name that was checked last.
 	queue string
+	// made keeps requests to be used again; nil where there is only one.
+	made *madeRequests
+}
+
+// madeRequests are the frequent requests that a session makes for the broker, which gives them back when Submit returns.
+type madeRequests struct {
+	enqueues []*madeEnqueue
+	replies  []*broker.Reply
+	// so many of them are in use.
+	enqueued, replied int
+}
+
+type madeEnqueue struct {
+	broker.Enqueue
+	pipe broker.PipeOptions
+}
+
+// madeMost is how many requests of a kind a session keeps.
+const madeMost = fullFrame
+
+// reset takes all requests back.
+func (m *madeRequests) reset() {
+	for _, e := range m.enqueues[:m.enqueued] {
+		*e = madeEnqueue{}
+	}
+	for _, r := range m.replies[:m.replied] {
+		*r = broker.Reply{}
+	}
+	m.enqueued, m.replied = 0, 0
+	if len(m.enqueues) > madeMost {
+		m.enqueues = slices.Clip(m.enqueues[:madeMost])
+	}
+	if len(m.replies) > madeMost {
+		m.replies = slices.Clip(m.replies[:madeMost])
+	}
+}
+
+// newEnqueue returns an empty request with room for its pipe's options.
+func (c *caller) newEnqueue() *madeEnqueue {
+	m := c.made
+	if m == nil {
+		return &madeEnqueue{}
+	}
+	if m.enqueued == len(m.enqueues) {
+		m.enqueues = append(m.enqueues, &madeEnqueue{})
+	}
+	m.enqueued++
+	return m.enqueues[m.enqueued-1]
+}
+
+func (c *caller) newReply() *broker.Reply {
+	m := c.made
+	if m == nil {
+		return &broker.Reply{}
+	}
+	if m.replied == len(m.replies) {
+		m.replies = append(m.replies, &broker.Reply{})
+	}
+	m.replied++
+	return m.replies[m.replied-1]
 }
 
 // caller is who sent a plain RPC.
@@ -65,9 +126,11 @@ type operation struct {
 func (c *caller) operation(request any) (operation, *broker.Error) {
 	switch r := request.(type) {
 	case *queuepb.Operation_Enqueue:
-		return brokerOp(kindEnqueue)(c.enqueueWithPipe(r.Enqueue))
+		enqueue, err := c.enqueueWithPipe(r.Enqueue)
+		return brokerOp(kindEnqueue, enqueue, err)
 	case *queuepb.Operation_Call:
-		return brokerOp(kindCall)(c.call(r.Call, 0))
+		enqueue, err := c.call(r.Call, 0)
+		return brokerOp(kindCall, enqueue, err)
 	case *queuepb.Operation_Reply:
 		return c.replyOperation(r.Reply)
 	case *queuepb.Operation_Settle:
@@ -94,13 +157,11 @@ func (c *caller) operation(request any) (operation, *broker.Error) {
 }
 
 // brokerOp makes an operation of a converted request.
-func brokerOp(k kind) func(*broker.Enqueue, *broker.Error) (operation, *broker.Error) {
-	return func(r *broker.Enqueue, err *broker.Error) (operation, *broker.Error) {
-		if err != nil {
-			return operation{kind: k}, err
-		}
-		return operation{kind: k, request: r}, nil
+func brokerOp(k kind, r *broker.Enqueue, err *broker.Error) (operation, *broker.Error) {
+	if err != nil {
+		return operation{kind: k}, err
 	}
+	return operation{kind: k, request: r}, nil
 }
 
 // unary carries out one plain RPC that has one answer.

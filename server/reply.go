@@ -75,7 +75,8 @@ func (c *caller) reply(req *queuepb.ReplyRequest, lenient bool) (
 	if refused != nil {
 		return nil, nil, refused
 	}
-	out = &broker.Reply{Handle: h, More: req.More}
+	out = c.newReply()
+	out.Handle, out.More = h, req.More
 	if req.ReplyId != "" {
 		if refused = checkText(req.ReplyId, maxReplyID, reasonReplyIDInvalid, "reply_id"); refused != nil {
 			return nil, nil, refused
@@ -122,6 +123,10 @@ func (c *caller) replyPayload(
 		stored.Handles = plainHandles(req.Handles)
 	}
 	out.Cargo.Found = c.foundInHeaders(c.found(nil, payload), req.Headers)
+	if len(stored.Headers) == 0 && len(stored.Handles) == 0 {
+		out.Body = contentBody(2, 3, payload, req.ContentType)
+		return nil
+	}
 	body, err := stored.MarshalVT()
 	if err != nil {
 		return errInternal() // unreachable: the generated code returns none for plain messages

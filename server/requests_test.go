@@ -16,6 +16,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 // decoded are operations of the kinds that are decoded by hand, with and without what that leaves to the generated code.
@@ -184,7 +185,7 @@ func TestParseFrame(t *testing.T) {
 	raw := mustMarshal(t, request)
 	raw = append(raw, 4<<3, 9) // an element that is not packed
 	raw = append(raw, 9<<3, 1) // a field of a later version
-	c := newCodec(limits{frame: 1 << 20}, &bufferPool{})
+	c := newCodec(limits{frame: 1 << 20}, &buffers.Pool{})
 	in := &inFrame{}
 	for range 2 {
 		// In two buffers, as a message comes that is longer than an HTTP/2 frame.

@@ -22,6 +22,7 @@ import (
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 // Config says how a server behaves. Broker and Keys are required; all else has useful zero values.
@@ -140,7 +141,7 @@ func (s *Server) options() []grpc.ServerOption {
 	needsIdentity := selector.MatchFunc(func(_ context.Context, meta interceptors.CallMeta) bool {
 		return !needsNoIdentity(meta.FullMethod())
 	})
-	pool := &bufferPool{}
+	pool := &buffers.Pool{}
 	return []grpc.ServerOption{
 		experimental.BufferPool(pool),
 		grpc.ChainUnaryInterceptor(

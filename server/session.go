@@ -113,6 +113,7 @@ func (s *service) Session(
 		done:     make(chan struct{}),
 		send:     sender{held: make(map[uint64]int)},
 	}
+	ss.caller.made = &madeRequests{}
 	ss.send.frame.keys = s.keys
 	ss.credit.Store(int64(hello.CreditBytes))
 	if err := stream.Send(&queuepb.SessionResponse{Hello: c.info()}); err != nil {
@@ -319,6 +320,7 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 	ss.submit(ops, batches)
 	clear(ops)
 	ss.ops = ops
+	ss.caller.made.reset()
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	return len(in) <= fewOps && ss.open.Len()-ss.consumes <= fewOps, nil

@@ -38,6 +38,7 @@ type sender struct {
 	waiting  []heldEvent
 	held     map[uint64]int // how many events of an operation are in waiting
 	ends     []writtenEnd   // those in the frame
+	spent    []broker.Event // those that were put into frames since events were gathered last
 	results  uint64         // written in earlier frames
 	lastSize int            // results in the last frame
 }
@@ -159,6 +160,9 @@ func (ss *session) write(out *outFrame) error {
 // gather takes the events that wait in the broker, and the server's own. The caller has sent those before.
 func (ss *session) gather() {
 	s := &ss.send
+	ss.broker.Recycle(s.spent)
+	clear(s.spent)
+	s.spent = s.spent[:0]
 	clear(s.events)
 	s.events, s.next, s.kinds = ss.broker.Take(s.events[:0]), 0, s.kinds[:0]
 	var items []broker.Event
@@ -265,5 +269,6 @@ func (ss *session) add(event *broker.Event, k kind) int {
 		ss.send.ends = append(ss.send.ends, writtenEnd{event.Op, ss.send.results + uint64(f.results)})
 	}
 	ss.unread.Add(int64(size))
+	ss.send.spent = append(ss.send.spent, *event)
 	return size
 }

@@ -114,7 +114,11 @@ func (c *caller) settleMessage(m *queuepb.EnqueueRequest) (*broker.Enqueue, *bro
 		return nil, refuse(reasonRequireConsumerInvalid, "require_consumer",
 			"a Settle is not refused for want of consumers: leave it unset")
 	}
-	return c.enqueue(m, true)
+	out, err := c.enqueue(m, true)
+	if err != nil {
+		return nil, err
+	}
+	return &out.Enqueue, nil
 }
 
 // mergeReplies puts outcomes that the server knew into the broker's answer, which is shared and so copied.

@@ -29,11 +29,11 @@ var importRules = map[string]importRule{
 
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {
-		code:  []string{"api/queuepb", "broker", "handles", "internal/optable", "internal/wire"},
+		code:  []string{"api/queuepb", "broker", "handles", "internal/buffers", "internal/optable", "internal/wire"},
 		tests: []string{"client", "internal/testbed", "journal/*"},
 	},
 	"client": {
-		code:  []string{"api/queuepb", "handles", "internal/optable", "internal/wire"},
+		code:  []string{"api/queuepb", "handles", "internal/buffers", "internal/optable", "internal/wire"},
 		tests: []string{"broker", "internal/testbed", "server"},
 	},
 	"admin": {
@@ -55,6 +55,7 @@ var importRules = map[string]importRule{
 	"integration_test": {tests: []string{"api/queuepb", "client", "internal/testbed"}},
 
 	"internal/archtest": {},
+	"internal/buffers":  {},
 	"internal/optable":  {},
 	"internal/wire":     {},
 	"internal/testbed": {

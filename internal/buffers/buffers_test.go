@@ -1,9 +1,18 @@
-package server
+package buffers_test
 
-import "testing"
+import (
+	"testing"
 
-func TestBufferPoolGivesWhatIsAskedFor(t *testing.T) {
-	var p bufferPool
+	"google.golang.org/grpc/mem"
+
+	"github.com/replyq/replyq/internal/buffers"
+)
+
+var _ mem.BufferPool = (*buffers.Pool)(nil)
+
+// TestPool: what comes out has the length that was asked for, and is from here.
+func TestPool(t *testing.T) {
+	var p buffers.Pool
 	for _, n := range []int{0, 1, 511, 512, 513, 4096, 1 << 20, 8 << 20, 8<<20 + 1} {
 		for range 3 {
 			b := p.Get(n)
