@@ -77,38 +77,48 @@ type panicError struct{ value any }
 
 func (p *panicError) Error() string { return fmt.Sprintf("handler panicked with a %T", p.value) }
 
-// judge decides how a delivery is settled after its handler returned: by a reply, by a settlement, or not at all.
-func judge(d *Delivery, answer *Answer, err error) (*replyRequest, *Settlement) {
+// judgement is how a delivery is settled: by a reply, by a settlement, or, if it is neither, not at all.
+type judgement struct {
+	replies bool
+	answer  *Answer
+	err     error
+	settle  *Settlement
+}
+
+func (j *judgement) nothing() bool { return !j.replies && j.settle == nil }
+
+// judge decides how a delivery is settled after its handler returned.
+func judge(d *Delivery, answer *Answer, err error) judgement {
 	cause := d.ended()
 	switch {
 	case err != nil || cause != nil:
 		return judgeFailure(d, cause, answer, err)
 	case answer == nil || d.replyTo == "":
-		return nil, &Settlement{Action: SettleAck}
+		return judgement{settle: &Settlement{Action: SettleAck}}
 	default:
-		return &replyRequest{answer: answer}, nil
+		return judgement{replies: true, answer: answer}
 	}
 }
 
-func judgeFailure(d *Delivery, cause error, answer *Answer, err error) (*replyRequest, *Settlement) {
+func judgeFailure(d *Delivery, cause error, answer *Answer, err error) judgement {
 	var v *verdict
 	var p *panicError
 	switch {
 	case errors.Is(cause, ErrLeaseLost):
-		return nil, nil
+		return judgement{}
 	case errors.Is(cause, ErrWaiterGone), err == nil && (answer == nil || d.replyTo == ""):
-		return nil, &Settlement{Action: SettleAck}
+		return judgement{settle: &Settlement{Action: SettleAck}}
 	case err == nil:
-		return &replyRequest{answer: answer}, nil
+		return judgement{replies: true, answer: answer}
 	case errors.As(err, &v):
-		return nil, &Settlement{Action: v.action, Delay: v.delay, Reason: v.Error()}
+		return judgement{settle: &Settlement{Action: v.action, Delay: v.delay, Reason: v.Error()}}
 	case errors.As(err, &p):
-		return nil, &Settlement{Action: SettleRetry, Reason: p.Error()}
+		return judgement{settle: &Settlement{Action: SettleRetry, Reason: p.Error()}}
 	case errors.Is(cause, ErrDraining):
-		return nil, &Settlement{Action: SettleRelease}
+		return judgement{settle: &Settlement{Action: SettleRelease}}
 	case d.replyTo == "":
-		return nil, &Settlement{Action: SettleRetry, Reason: err.Error()}
+		return judgement{settle: &Settlement{Action: SettleRetry, Reason: err.Error()}}
 	default:
-		return &replyRequest{err: err}, nil
+		return judgement{replies: true, err: err}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/replyq/replyq/internal/optable"
 )
 
 const (
@@ -46,10 +48,10 @@ type link struct {
 	woken   bool    // the writer was told that there is work
 	frame   frame   // of whoever sends
 
-	ops        map[uint64]*operation // sent and not done
-	queue      operations            // not sent yet
-	unanswered operations            // sent, by rising id
-	again      []*operation          // those of unanswered that have to be sent again
+	ops        optable.Table[*operation] // sent and not done
+	queue      operations                // not sent yet
+	unanswered operations                // sent, by rising id
+	again      []*operation              // those of unanswered that have to be sent again
 	lastID     uint64
 	toldBelow  uint64
 
@@ -82,7 +84,7 @@ type link struct {
 func newLink(c *Client, conn *grpc.ClientConn) *link {
 	l := &link{
 		client: c, conn: conn, sessionID: newSessionID(),
-		ops: make(map[uint64]*operation), window: defaultWindow, maxFrame: defaultFrameBytes,
+		window: defaultWindow, maxFrame: defaultFrameBytes,
 	}
 	l.idle.L = &l.mu
 	return l
@@ -181,7 +183,7 @@ func (l *link) queueLocked(op *operation) {
 func (l *link) unlinkLocked(op *operation) {
 	l.leaveWindowLocked(op)
 	if op.id != 0 {
-		delete(l.ops, op.id)
+		l.ops.Delete(op.id)
 	}
 	if op.isYoung {
 		l.removeYoungLocked(op)

@@ -1,8 +1,6 @@
 package client
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -35,7 +33,7 @@ func (l *link) attach(s *stream, greeting *queuepb.GetServerInfoResponse) {
 		case bodies[i] == nil:
 			l.unlinkLocked(op)
 		default:
-			delete(l.ops, op.id)
+			l.ops.Delete(op.id)
 			op.body, op.id, op.state = bodies[i], 0, opQueued
 			op.kind = resumedKind(op.kind)
 			front.push(op)
@@ -75,12 +73,11 @@ func (l *link) reconcile(greeting *queuepb.GetServerInfoResponse) (anew bool, re
 	l.epoch = greeting.GetBootEpoch()
 	forgotten := !anew && !l.lostAt.IsZero() && time.Since(l.lostAt) > outcomesKept
 
-	for _, op := range l.ops {
-		if op.state == opAnswered {
-			resumed = append(resumed, op)
+	for _, op := range l.ops.All() {
+		if (*op).state == opAnswered {
+			resumed = append(resumed, *op)
 		}
 	}
-	slices.SortFunc(resumed, func(a, b *operation) int { return cmp.Compare(a.id, b.id) })
 	l.again = l.again[:0]
 	var front operations
 	for op := l.unanswered.first; op != nil; {
@@ -103,7 +100,7 @@ func (l *link) reconcile(greeting *queuepb.GetServerInfoResponse) (anew bool, re
 			// Nobody confirmed it, and the server that may have carried it out is gone with all it had: as a new
 			// operation it happens once.
 			l.leaveWindowLocked(op)
-			delete(l.ops, op.id)
+			l.ops.Delete(op.id)
 			op.id, op.state = 0, opQueued
 			front.push(op)
 			if op.kind.finishes() {
@@ -182,8 +179,8 @@ func (l *link) failAll(err *Error) {
 		l.unlinkLocked(op)
 		results = append(results, result{op: op, done: true, err: &unsent})
 	}
-	for _, op := range l.ops {
-		results = append(results, result{op: op, done: true, err: err})
+	for _, op := range l.ops.All() {
+		results = append(results, result{op: *op, done: true, err: err})
 	}
 	for i := range results {
 		if op := results[i].op; op.state != opDone {

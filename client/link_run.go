@@ -62,7 +62,7 @@ func (l *link) run() {
 func (l *link) restIfIdle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.ops) > 0 || l.queue.n > 0 {
+	if l.ops.Len() > 0 || l.queue.n > 0 {
 		return false
 	}
 	l.running = false
@@ -167,10 +167,11 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 	l.received += uint64(len(results))
 	for i := range results {
 		r := &results[i]
-		op := l.ops[r.id]
-		if op == nil {
+		entry := l.ops.Get(r.id)
+		if entry == nil {
 			continue // its caller has left
 		}
+		op := *entry
 		l.leaveWindowLocked(op)
 		op.state = opAnswered
 		switch op.kind {
@@ -205,8 +206,8 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 }
 
 func (l *link) onlyConsumersLocked() bool {
-	for _, op := range l.ops {
-		if op.kind != opConsume {
+	for _, op := range l.ops.All() {
+		if (*op).kind != opConsume {
 			return false
 		}
 	}

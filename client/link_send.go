@@ -155,7 +155,7 @@ func (l *link) gatherQueueLocked(s *stream, fits func(*operation) bool) {
 			l.lastID++
 			op.id, op.state = l.lastID, opSent
 			l.unanswered.push(op)
-			l.ops[op.id] = op
+			*l.ops.Put(op.id) = op
 			l.frame.operations = append(l.frame.operations, op)
 		}
 		op = next

@@ -125,14 +125,13 @@ func (w *worker) handle(d *Delivery, stopping bool) {
 	var err error
 	switch {
 	case stopping:
-		w.settle(d, nil, &Settlement{Action: SettleRelease})
+		w.settle(d, judgement{settle: &Settlement{Action: SettleRelease}})
 		return
 	case d.ended() != nil: // nobody waits, or it is lost: not worth beginning
 	default:
 		answer, err = w.call(d)
 	}
-	reply, settlement := judge(d, answer, err)
-	w.settle(d, reply, settlement)
+	w.settle(d, judge(d, answer, err))
 }
 
 // call calls the handler and catches its panic.
@@ -148,23 +147,23 @@ func (w *worker) call(d *Delivery) (answer *Answer, err error) {
 }
 
 // settle submits the reply or the settlement of a delivery.
-func (w *worker) settle(d *Delivery, reply *replyRequest, s *Settlement) {
-	if reply == nil && s == nil || !d.settling.CompareAndSwap(false, true) {
+func (w *worker) settle(d *Delivery, j judgement) {
+	if j.nothing() || !d.settling.CompareAndSwap(false, true) {
 		d.release()
 		return
 	}
 	e := &d.ending
 	e.d, e.w = d, w
-	if reply != nil {
+	if j.replies {
 		e.operation = operation{sink: e, kind: opReply, leased: true}
 		e.takeBody()
-		e.answered = reply.answer != nil
-		reply.to, reply.lease, reply.ack = d.replyTo, d.lease, true
-		e.body = appendReply(e.body, fieldOf(opReply), reply)
+		e.answered = j.answer != nil
+		reply := replyRequest{answer: j.answer, err: j.err, to: d.replyTo, lease: d.lease, ack: true}
+		e.body = appendReply(e.body, fieldOf(opReply), &reply)
 	} else {
 		e.operation = operation{sink: e, kind: opSettle, leased: true}
 		e.takeBody()
-		e.body = d.appendSettle(e.body, s)
+		e.body = d.appendSettle(e.body, j.settle)
 	}
 	if err := w.consumer.link.submitNow(&e.operation); err != nil {
 		e.settled(fromStatus(err, nil))
@@ -191,8 +190,8 @@ func (e *ending) result(r *result) {
 	e.w.client.log.Warn("answer was refused", "queue", e.d.Queue, "message", e.d.MessageID, "error", refusal)
 	e.d.settling.Store(false)
 	e.answered = false
-	e.w.settle(e.d, &replyRequest{err: &Error{Code: refusal.Code, Reason: refusal.Reason,
-		Message: "the worker's answer was refused: " + refusal.Message}}, nil)
+	e.w.settle(e.d, judgement{replies: true, err: &Error{Code: refusal.Code, Reason: refusal.Reason,
+		Message: "the worker's answer was refused: " + refusal.Message}})
 }
 
 // resume implements sink.

@@ -42,9 +42,8 @@ func (c *codec) Name() string { return proto.Name }
 // Marshal implements encoding.CodecV2.
 func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 	if f, ok := v.(*outFrame); ok {
-		buf := c.pool.Get(len(f.b))
-		copy(*buf, f.b)
-		return mem.BufferSlice{mem.NewBuffer(buf, c.pool)}, nil
+		f.expect = max(len(f.b)+len(f.b)/4, f.expect-f.expect/8)
+		return mem.BufferSlice{mem.NewBuffer(f.take(), f.pool)}, nil
 	}
 	m, ok := v.(generated)
 	if !ok {

@@ -6,6 +6,7 @@ import (
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/buffers"
 	"github.com/replyq/replyq/internal/wire"
 )
 
@@ -17,9 +18,13 @@ import (
 // A message or reply is not decoded on its way out. Its body, as the broker kept it, is the encoding of some fields of
 // queuepb.Message or queuepb.Reply, and is written beside the others; the receiver's decoder takes both together.
 type outFrame struct {
-	keys    *handles.KeyRing
+	keys *handles.KeyRing
+	pool *buffers.Pool
+
 	b       []byte
+	buf     *[]byte // what b began in; nil until there is something in the frame
 	results int
+	expect  int // how long the next frame may become, by those before it
 }
 
 // The fields of SessionResponse.
@@ -30,18 +35,40 @@ const (
 	fieldDone      = 16 // of Result
 )
 
-// mostKept is how large a buffer a frame keeps for the next one.
-const mostKept = 64 << 10
-
-func (f *outFrame) reset() {
-	f.b, f.results = f.b[:0], 0
-	if cap(f.b) > mostKept {
-		f.b = nil
+// begin gives the frame a buffer, if it has none.
+func (f *outFrame) begin() {
+	if f.buf == nil {
+		f.buf = f.pool.Get(max(f.expect, 1<<10))
+		f.b = (*f.buf)[:0]
 	}
+}
+
+// take gives the frame's bytes away, in a buffer for the pool.
+func (f *outFrame) take() *[]byte {
+	buf := f.buf
+	if cap(f.b) != cap(*buf) { // outgrown
+		f.pool.Put(buf)
+		buf = new([]byte)
+	}
+	*buf = f.b
+	f.b, f.buf = nil, nil
+	return buf
+}
+
+// reset makes the frame empty, whether it was taken or not.
+func (f *outFrame) reset() {
+	if f.buf != nil {
+		f.pool.Put(f.take())
+	}
+	f.results = 0
 }
 
 // finish adds what is not a result.
 func (f *outFrame) finish(pong uint64, away *queuepb.GoingAway) {
+	if pong == 0 && away == nil {
+		return
+	}
+	f.begin()
 	if away != nil {
 		f.b = wire.AppendMessage(f.b, fieldGoingAway, away)
 	}
@@ -51,6 +78,7 @@ func (f *outFrame) finish(pong uint64, away *queuepb.GoingAway) {
 // add appends the result that an event is, and returns its size.
 func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 	f.results++
+	f.begin()
 	b, result := wire.Begin(f.b, fieldResults, 256)
 	from := len(b)
 	b = wire.AppendNumber(b, 1, id)

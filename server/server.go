@@ -59,6 +59,8 @@ type Server struct {
 
 	grpc   *grpc.Server
 	health *health.Server
+	// buffers are those of frames, for connections and sessions.
+	buffers *buffers.Pool
 
 	// running ends when streams have to, by stop; stopping is its Done. stopped is closed when nothing is left.
 	running  context.Context
@@ -107,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 		limits:   limits{payload: cfg.MaxPayload, frame: frameLimit, pipeTimeout: cfg.MaxPipeTimeout},
 		now:      cfg.Now,
 		health:   health.NewServer(),
+		buffers:  &buffers.Pool{},
 		stopped:  make(chan struct{}),
 		sessions: make(map[*session]struct{}),
 	}
@@ -141,9 +144,8 @@ func (s *Server) options() []grpc.ServerOption {
 	needsIdentity := selector.MatchFunc(func(_ context.Context, meta interceptors.CallMeta) bool {
 		return !needsNoIdentity(meta.FullMethod())
 	})
-	pool := &buffers.Pool{}
 	return []grpc.ServerOption{
-		experimental.BufferPool(pool),
+		experimental.BufferPool(s.buffers),
 		grpc.ChainUnaryInterceptor(
 			interceptors.UnaryServerInterceptor(report),
 			s.unaryErrors,
@@ -156,7 +158,7 @@ func (s *Server) options() []grpc.ServerOption {
 			recovery.StreamServerInterceptor(recoverer),
 			selector.StreamServerInterceptor(auth.StreamServerInterceptor(s.authenticate), needsIdentity),
 		),
-		grpc.ForceServerCodecV2(newCodec(s.limits, pool)),
+		grpc.ForceServerCodecV2(newCodec(s.limits, s.buffers)),
 		grpc.MaxConcurrentStreams(8192),
 		grpc.MaxRecvMsgSize(8 << 20),
 		grpc.MaxHeaderListSize(8 << 10),

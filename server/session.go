@@ -114,7 +114,7 @@ func (s *service) Session(
 		send:     sender{held: make(map[uint64]int)},
 	}
 	ss.caller.made = &madeRequests{}
-	ss.send.frame.keys = s.keys
+	ss.send.frame.keys, ss.send.frame.pool = s.keys, s.buffers
 	ss.credit.Store(int64(hello.CreditBytes))
 	if err := stream.Send(&queuepb.SessionResponse{Hello: c.info()}); err != nil {
 		ss.broker.Close()

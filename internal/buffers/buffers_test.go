@@ -3,12 +3,8 @@ package buffers_test
 import (
 	"testing"
 
-	"google.golang.org/grpc/mem"
-
 	"github.com/replyq/replyq/internal/buffers"
 )
-
-var _ mem.BufferPool = (*buffers.Pool)(nil)
 
 // TestPool: what comes out has the length that was asked for, and is from here.
 func TestPool(t *testing.T) {
