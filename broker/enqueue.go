@@ -67,6 +67,7 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 	}
 	s.remember(l, op.ID, o)
 	s.emitOwn(l, op.ID, !e.Call, receipt)
+	s.patiently(op)
 	if e.Call {
 		s.attach(l, op, pipeSlot, e.FromSequence)
 	}

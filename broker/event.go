@@ -14,6 +14,8 @@ type Event struct {
 	Done bool
 	// reusable says that the body may be used again, see Recycle.
 	reusable bool
+	// patient says that nobody is in a hurry for it, see Op.Patient.
+	patient bool
 	// Body is one of *Receipt, *Started, *Delivery, *WaiterGone, *LeaseLost, *Attached, *ReplyItem, *End, *ReplyResult,
 	// *Settled, *Extended, *Stopping, *PipeOpened, *Cancelled, *Description, *QueueList, *Removed,
 	// *MessageList, *Error; nil if the operation

@@ -17,6 +17,10 @@ type Op struct {
 	Credit uint32
 	// Timeout bounds how long a Reply waits for room in its pipe; 0 means not at all.
 	Timeout time.Duration
+	// Patient says that nobody is in a hurry for the answer of an *Enqueue, *Reply or *Settle, unless it is an error: it
+	// does not make [Session.Ready] receive. Whoever submits looks with [Session.Holds] whether there is such an answer,
+	// and sees to it that it is taken after a while. The events that follow a Call's receipt are as ever.
+	Patient bool
 	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
 	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListMessages, *DeleteMessages,
 	// *RedriveMessages, *EndPipe, *ListQueues. What it points to (bodies, handles, options) belongs to the broker from now

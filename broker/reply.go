@@ -30,7 +30,7 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 		pre.use()
 		p := s.st.pipes.at(r.Handle.Slot())
 		waiting := *r // the request is its maker's again when Submit returns
-		p.live.park(parkedReply{l, Op{ID: op.ID, Request: &waiting}, &waiting, pre, until})
+		p.live.park(parkedReply{l, Op{ID: op.ID, Patient: op.Patient, Request: &waiting}, &waiting, pre, until})
 		s.timePipe(r.Handle.Slot())
 	}
 }
@@ -68,6 +68,7 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 	out := takeBody(&s.spent.results)
 	*out = result
 	s.emitOwn(l, op.ID, true, out)
+	s.patiently(op)
 	return true
 }
 

@@ -82,11 +82,22 @@ func (s *Session) put(from *shard, out []outgoing) {
 	if from != nil {
 		s.reclaimLocked(&from.spent)
 	}
+	urgent := false
 	for i := range out {
 		s.events = append(s.events, out[i].event)
+		urgent = urgent || !out[i].event.patient
 	}
-	s.signalLocked()
+	if urgent {
+		s.signalLocked()
+	}
 	s.mu.Unlock()
+}
+
+// Holds reports whether events wait that Ready does not tell of.
+func (s *Session) Holds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.events) > 0 && !s.signalled
 }
 
 func (s *Session) signalLocked() {

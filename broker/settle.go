@@ -164,6 +164,7 @@ func (s *shard) answerSettle(l *link, op *Op, pre *prepared, settled *Settled) {
 		body = &settled.Replies[0]
 	}
 	s.emit(l, op.ID, true, body)
+	s.patiently(op)
 }
 
 // settledAgain is the first answer to a Settle that is repeated.

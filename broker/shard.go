@@ -137,6 +137,9 @@ func (s *shard) emit(l *link, op uint64, done bool, body any) {
 	s.out = append(s.out, outgoing{l.session, Event{Op: op, Done: done, Body: body}})
 }
 
+// patiently marks the event that was left last: it is the answer to an operation, which may say that it can wait.
+func (s *shard) patiently(op *Op) { s.out[len(s.out)-1].event.patient = op.Patient }
+
 // refuse answers an operation with an error; it has changed nothing.
 func (s *shard) refuse(l *link, op uint64, err *Error) { s.emit(l, op, true, err) }
 

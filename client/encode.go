@@ -19,6 +19,7 @@ import (
 const (
 	fieldOperationID      = 1
 	fieldOperationCredit  = 15
+	fieldOperationPatient = 17
 	fieldOperationTimeout = 16
 )
 

@@ -46,6 +46,7 @@ type link struct {
 	stream  *stream // nil while there is none
 	sending bool    // somebody encodes and sends frame
 	woken   bool    // the writer was told that there is work
+	corked  bool    // nothing is sent for the moment, see cork
 	frame   frame   // of whoever sends
 
 	ops        optable.Table[*operation] // sent and not done

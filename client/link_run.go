@@ -149,6 +149,7 @@ func (l *link) read(s *stream) error {
 				r.op.sink.result(r)
 			}
 		}
+		l.uncork()
 		in.buf.Free()
 		clear(results)
 		if away != nil {
@@ -164,6 +165,7 @@ func (l *link) read(s *stream) error {
 // goes away is not needed any more.
 func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (leaving bool) {
 	l.mu.Lock()
+	l.corked = len(results) > inlineOutstanding
 	l.received += uint64(len(results))
 	for i := range results {
 		r := &results[i]

@@ -33,7 +33,7 @@ func (l *link) sendLocked(inline bool) {
 	case s == nil:
 		l.startLocked()
 		l.mu.Unlock()
-	case l.sending || l.woken: // whoever is at it looks again afterwards
+	case l.sending || l.woken || l.corked: // whoever is at it looks again afterwards
 		l.mu.Unlock()
 	case inline && l.young.n <= inlineOutstanding && l.gatherLocked(s):
 		l.sending = true
@@ -46,6 +46,29 @@ func (l *link) sendLocked(inline bool) {
 		l.mu.Unlock()
 		s.wake <- struct{}{} // has room: woken says whether something is in it
 	}
+}
+
+// uncork lets operations be sent again. While the results of a large frame are handed out the link is corked: those who
+// get them are about to ask for more, and all of that shares a frame. Without it, the first of them would have the writer
+// send what little there is by then, on another processor.
+func (l *link) uncork() {
+	l.mu.Lock()
+	if !l.corked {
+		l.mu.Unlock()
+		return
+	}
+	l.corked = false
+	if !l.waitingLocked() {
+		l.mu.Unlock()
+		return
+	}
+	l.sendLocked(false)
+}
+
+// waitingLocked tells whether there is something that waits to be sent.
+func (l *link) waitingLocked() bool {
+	return l.queue.n > 0 || len(l.again) > 0 || len(l.credits) > 0 || len(l.detach) > 0 || l.confirmNow ||
+		l.owed >= sessionCredit/4 || l.received-l.toldReceived >= confirmEvery
 }
 
 func (l *link) wakeWriter(s *stream) {

@@ -95,6 +95,8 @@ type operation struct {
 	repeatable bool
 	// leased: it names a lease, which a server that was started anew does not know.
 	leased bool
+	// patient: the server may hold its answer back for a moment, since nobody waits for that.
+	patient bool
 	// credit is how many replies the server may send at first.
 	credit uint32
 
@@ -116,15 +118,19 @@ func (op *operation) appendTo(b []byte) []byte {
 	if op.credit != 0 {
 		size += 1 + protowire.SizeVarint(uint64(op.credit))
 	}
+	if op.patient {
+		size += 3
+	}
 	b = protowire.AppendTag(b, 2, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b = wire.AppendNumber(b, fieldOperationID, op.id)
 	b = append(b, op.body...)
-	return wire.AppendNumber(b, fieldOperationCredit, uint64(op.credit))
+	b = wire.AppendNumber(b, fieldOperationCredit, uint64(op.credit))
+	return wire.AppendFlag(b, fieldOperationPatient, op.patient)
 }
 
 // maxOperationOverhead is how much longer than its body an operation is in a frame, at most.
-const maxOperationOverhead = 1 + 5 + 11 + 6
+const maxOperationOverhead = 1 + 5 + 11 + 6 + 3
 
 // operations is a list of operations, linked through their own fields.
 type operations struct {

@@ -60,7 +60,7 @@ const (
 
 // init makes a reader; next is the first sequence to read.
 func (r *reader) init(ctx context.Context, l *link, kind opKind, next uint64) {
-	r.operation = operation{sink: r, kind: kind, credit: readerCredit}
+	r.operation = operation{sink: r, kind: kind, patient: kind == opCall, credit: readerCredit}
 	r.takeBody()
 	r.link, r.ctx, r.next = l, ctx, max(next, 1)
 	r.replies = r.one[:0]

@@ -155,13 +155,13 @@ func (w *worker) settle(d *Delivery, j judgement) {
 	e := &d.ending
 	e.d, e.w = d, w
 	if j.replies {
-		e.operation = operation{sink: e, kind: opReply, leased: true}
+		e.operation = operation{sink: e, kind: opReply, leased: true, patient: true}
 		e.takeBody()
 		e.answered = j.answer != nil
 		reply := replyRequest{answer: j.answer, err: j.err, to: d.replyTo, lease: d.lease, ack: true}
 		e.body = appendReply(e.body, fieldOf(opReply), &reply)
 	} else {
-		e.operation = operation{sink: e, kind: opSettle, leased: true}
+		e.operation = operation{sink: e, kind: opSettle, leased: true, patient: true}
 		e.takeBody()
 		e.body = d.appendSettle(e.body, j.settle)
 	}

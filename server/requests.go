@@ -33,10 +33,11 @@ type inOperation struct {
 	id   uint64
 	kind kind   // of its request; kindNone if it has none that is known here
 	raw  []byte // all of it
-	// request is what of raw stands in the field of kind. It is nil where the operation has more than an id, a request
-	// and credit, or has one of them twice.
+	// request is what of raw stands in the field of kind. It is nil where the operation has more than an id, a request,
+	// credit and patience, or has one of them twice.
 	request []byte
 	credit  uint32
+	patient bool
 }
 
 // maxFrameMarks is how many credits and detached operations a frame may have together. In the memory that they take they
@@ -135,6 +136,8 @@ func (o *inOperation) parse(b []byte) error {
 			o.kind, o.request = kind(field.Num), field.Bytes
 		case field.Num == 15 && field.Type == protowire.VarintType:
 			o.credit = uint32(field.Number)
+		case field.Num == 17 && field.Type == protowire.VarintType:
+			o.patient = field.Number != 0
 		default:
 			plain = false
 		}

@@ -44,6 +44,8 @@ type session struct {
 	sending atomic.Int64 // when the Send that is under way began, in Unix nanoseconds; 0 if none is
 	unread  atomic.Int64 // bytes sent since the client last showed that it reads
 
+	linger lingering
+
 	// submitMu lets one goroutine at a time tell the broker something: the receiver, or the watchdog for what is left.
 	submitMu sync.Mutex
 	ops      []broker.Op    // of the frame that is being taken; the receiver's
@@ -185,6 +187,7 @@ func (s *service) runSession(ss *session, first *inFrame) error {
 		ss.finish(ss.stream.Context().Err())
 	}
 	s.removeSession(ss)
+	ss.linger.stop()
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	return ss.err
@@ -278,6 +281,10 @@ func (ss *session) take(in *inFrame) error {
 		ss.mu.Unlock()
 		wake = true
 	}
+	if ss.broker.Holds() && !wake && !ss.hasLocal() {
+		ss.linger.begin(ss)
+		return nil
+	}
 	if few && ss.sendInLine() {
 		return nil
 	}
@@ -314,7 +321,9 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 			if op.fix != nil {
 				ss.setRare(o.id, openRare{fix: op.fix})
 			}
-			ops = append(ops, broker.Op{ID: o.id, Credit: op.credit, Timeout: op.timeout, Request: op.request})
+			ops = append(ops, broker.Op{
+				ID: o.id, Credit: op.credit, Timeout: op.timeout, Patient: o.patient, Request: op.request,
+			})
 		}
 	}
 	ss.submit(ops, batches)

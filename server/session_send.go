@@ -166,6 +166,7 @@ func (ss *session) write(out *outFrame) error {
 // gather takes the events that wait in the broker, and the server's own. The caller has sent those before.
 func (ss *session) gather() {
 	s := &ss.send
+	ss.linger.flushed()
 	ss.broker.Recycle(s.spent)
 	clear(s.spent)
 	s.spent = s.spent[:0]

@@ -4367,7 +4367,12 @@ type Operation struct {
 	// Consume needs none: max_in_flight bounds it.
 	Credit uint32 `protobuf:"varint,15,opt,name=credit,proto3" json:"credit,omitempty"`
 	// How long the operation may wait for room in a pipe (Reply). Default and limit 10 s.
-	Timeout       *durationpb.Duration `protobuf:"bytes,16,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,16,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Nobody is in a hurry for the answer: the server may hold the receipt of a Call or an Enqueue, and the result of a
+	// Reply or a Settle, back for up to 1 ms, so that it shares a frame with what follows. Replies, ends, deliveries and
+	// errors never wait. Set it by clients that await the replies of a Call rather than its receipt, and by workers that go
+	// on without looking at what became of their reply. Default false.
+	Patient       bool `protobuf:"varint,17,opt,name=patient,proto3" json:"patient,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4545,6 +4550,13 @@ func (x *Operation) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *Operation) GetPatient() bool {
+	if x != nil {
+		return x.Patient
+	}
+	return false
 }
 
 type isOperation_Request interface {
@@ -7334,7 +7346,7 @@ const file_api_queue_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x04 \x01(\fR\tsessionId\x12!\n" +
 	"\fcredit_bytes\x18\x05 \x01(\x04R\vcreditBytes\x12)\n" +
-	"\x10confirms_results\x18\x06 \x01(\bR\x0fconfirmsResults\"\xf7\x06\n" +
+	"\x10confirms_results\x18\x06 \x01(\bR\x0fconfirmsResults\"\x91\a\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\aenqueue\x18\x02 \x01(\v2\x19.replyq.v1.EnqueueRequestH\x00R\aenqueue\x12,\n" +
@@ -7352,7 +7364,8 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x0fget_server_info\x18\r \x01(\v2\x1f.replyq.v1.GetServerInfoRequestH\x00R\rgetServerInfo\x12E\n" +
 	"\renqueue_batch\x18\x0e \x01(\v2\x1e.replyq.v1.EnqueueBatchRequestH\x00R\fenqueueBatch\x12\x16\n" +
 	"\x06credit\x18\x0f \x01(\rR\x06credit\x123\n" +
-	"\atimeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\atimeoutB\t\n" +
+	"\atimeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x18\n" +
+	"\apatient\x18\x11 \x01(\bR\apatientB\t\n" +
 	"\arequest\"W\n" +
 	"\x06Credit\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\x04R\voperationId\x12\x14\n" +
