@@ -21,7 +21,11 @@
 // All operations travel in sessions: long-lived streams, [WithSessions] many, each on a connection of its own; calls are
 // spread over them in turn. An operation is encoded by the goroutine that asks for it and sent together with whatever
 // else has gathered since the last frame. With at most two operations under way the caller sends by itself, which saves
-// a change of goroutine.
+// a change of goroutine. While the results of a large frame are handed out nothing is sent: those who get them are about
+// to ask for more.
+//
+// The receipt of a [Client.Call], and the result of what [Client.Work] settles, may come up to a millisecond late: the
+// server lets them share a frame with what follows.
 //
 // The server lends each session a window of unanswered operations; callers wait for room. The client lends the server
 // credit: replies per pipe reader, given back as the application takes them, and bytes per session, given back as they
