@@ -249,7 +249,8 @@ func (st *state) applyPipeOpened(f *factpb.PipeOpened) {
 		grace: Time(f.Grace), retain: Time(f.Retain), capReplies: f.CapacityReplies, capBytes: f.CapacityBytes,
 	}
 	if options != defaultPipeConfig {
-		p.options = &options
+		own := options // a variable of its own: only this one lies in the heap
+		p.options = &own
 	}
 	if f.Parent != nil {
 		st.relate(f.Slot).parent = refOf(f.Parent)

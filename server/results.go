@@ -35,11 +35,20 @@ const (
 	fieldDone      = 16 // of Result
 )
 
-// begin gives the frame a buffer, if it has none.
-func (f *outFrame) begin() {
-	if f.buf == nil {
-		f.buf = f.pool.Get(max(f.expect, 1<<10))
+// resultRoom is how long a result mostly is at most, without its body.
+const resultRoom = 400
+
+// room makes room for n bytes. What needs more than was said grows outside of the pool.
+func (f *outFrame) room(n int) {
+	switch {
+	case f.buf == nil:
+		f.buf = f.pool.Get(max(f.expect, n))
 		f.b = (*f.buf)[:0]
+	case cap(f.b)-len(f.b) < n:
+		larger := f.pool.Get(max(2*cap(f.b), len(f.b)+n))
+		b := append((*larger)[:0], f.b...)
+		f.pool.Put(f.take())
+		f.buf, f.b = larger, b
 	}
 }
 
@@ -68,7 +77,7 @@ func (f *outFrame) finish(pong uint64, away *queuepb.GoingAway) {
 	if pong == 0 && away == nil {
 		return
 	}
-	f.begin()
+	f.room(resultRoom)
 	if away != nil {
 		f.b = wire.AppendMessage(f.b, fieldGoingAway, away)
 	}
@@ -78,7 +87,7 @@ func (f *outFrame) finish(pong uint64, away *queuepb.GoingAway) {
 // add appends the result that an event is, and returns its size.
 func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 	f.results++
-	f.begin()
+	f.room(resultRoom + bodySize(body))
 	b, result := wire.Begin(f.b, fieldResults, 256)
 	from := len(b)
 	b = wire.AppendNumber(b, 1, id)
@@ -103,6 +112,17 @@ func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 	size := len(b) - from
 	f.b = result.End(b)
 	return size
+}
+
+// bodySize is the length of the part of an event that is written as it is.
+func bodySize(body any) int {
+	switch body := body.(type) {
+	case *broker.Delivery:
+		return len(body.Body)
+	case *broker.ReplyItem:
+		return len(body.Body)
+	}
+	return 0
 }
 
 func (f *outFrame) addGenerated(k kind, id uint64, done bool, body any) int {

@@ -22,9 +22,9 @@ const (
 // time.
 type Table[T any] struct {
 	pages map[uint64]*page[T]
-	last  *page[T] // the page that was found last
-	at    uint64   // its number
-	spare *page[T] // an empty page to use again
+	last  *page[T]   // the page that was found last
+	at    uint64     // its number
+	spare []*page[T] // empty pages to use again
 	n     int
 }
 
@@ -58,10 +58,7 @@ func (t *Table[T]) Get(number uint64) *T {
 func (t *Table[T]) Put(number uint64) *T {
 	p := t.find(number)
 	if p == nil {
-		if p = t.spare; p == nil {
-			p = new(page[T])
-		}
-		t.spare = nil
+		p = t.empty()
 		if t.pages == nil {
 			t.pages = make(map[uint64]*page[T])
 		}
@@ -89,8 +86,24 @@ func (t *Table[T]) Delete(number uint64) {
 	t.n--
 	if p.used == 0 {
 		delete(t.pages, number>>pageShift)
-		t.spare, t.last = p, nil
+		t.last = nil
+		if len(t.spare) < spareMost {
+			t.spare = append(t.spare, p)
+		}
 	}
+}
+
+// spareMost is how many empty pages a table keeps.
+const spareMost = 8
+
+func (t *Table[T]) empty() *page[T] {
+	n := len(t.spare)
+	if n == 0 {
+		return new(page[T])
+	}
+	p := t.spare[n-1]
+	t.spare = t.spare[:n-1]
+	return p
 }
 
 // All gives the numbers and their values, by rising number. The table must not change meanwhile, but for the number that
