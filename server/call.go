@@ -42,31 +42,74 @@ func early(left time.Duration) time.Duration { return min(left/10, 20*time.Milli
 func (s *service) stream(ctx context.Context, c *caller, op operation, send func(*queuepb.Result) error) error {
 	bs := s.broker.Attach(c.id, broker.SessionOptions{})
 	defer bs.Close() // before its end, this is a cut
-	bs.Submit([]broker.Op{{ID: 1, Credit: op.credit, Request: op.request}})
-	var deadline <-chan time.Time
-	if at, ok := ctx.Deadline(); ok {
-		left := time.Until(at)
-		timer := time.NewTimer(left - early(left))
-		defer timer.Stop()
-		deadline = timer.C
-	}
-	var events []broker.Event
+	// The receipt of a Call waits for the reply: a caller who is not awake yet need not be woken twice.
+	bs.Submit([]broker.Op{{ID: 1, Credit: op.credit, Patient: op.kind == kindCall, Request: op.request}})
+	clock := newStreamClock(ctx, bs.Holds())
+	defer clock.stop()
+	events := make([]broker.Event, 0, 4)
 	for {
+		select {
+		case <-bs.Ready():
+		case <-clock.c:
+			if clock.over() {
+				return context.DeadlineExceeded
+			}
+		case <-s.stopping:
+			return s.lastEvents(bs, op.kind, send)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		events = bs.Take(events[:0])
 		for i := range events {
 			if over, err := s.event(bs, op.kind, &events[i], send); over || err != nil {
 				return err
 			}
 		}
-		select {
-		case <-bs.Ready():
-		case <-s.stopping:
-			return s.lastEvents(bs, op.kind, send)
-		case <-deadline:
-			return context.DeadlineExceeded
-		case <-ctx.Done():
-			return ctx.Err()
+		clear(events)
+	}
+}
+
+// A streamClock tells a stream when its receipt has waited long enough, and when its RPC is about to be over.
+type streamClock struct {
+	c        <-chan time.Time // nil if neither comes
+	timer    *time.Timer
+	deadline time.Time // a little before the RPC's; zero if it has none
+	patient  bool      // the receipt is waiting
+}
+
+func newStreamClock(ctx context.Context, patient bool) *streamClock {
+	clock := &streamClock{patient: patient}
+	wait := patience
+	if at, ok := ctx.Deadline(); ok {
+		left := time.Until(at)
+		left -= early(left)
+		clock.deadline = time.Now().Add(left)
+		if !patient || left < wait {
+			wait, clock.patient = left, false
 		}
+	}
+	if clock.patient || !clock.deadline.IsZero() {
+		clock.timer = time.NewTimer(wait)
+		clock.c = clock.timer.C
+	}
+	return clock
+}
+
+// over is called when c has received; it reports whether the RPC is over.
+func (c *streamClock) over() bool {
+	if !c.patient {
+		return true
+	}
+	c.patient = false
+	if !c.deadline.IsZero() {
+		c.timer.Reset(time.Until(c.deadline))
+	}
+	return false
+}
+
+func (c *streamClock) stop() {
+	if c.timer != nil {
+		c.timer.Stop()
 	}
 }
 

@@ -59,7 +59,10 @@ func (s *Server) identify(ctx context.Context) (broker.Identity, *broker.Error) 
 		"the credentials are not valid, or not any more: send one header, authorization: Bearer qk1_..., with a key of this server")
 }
 
-// needsNoIdentity lists the services that are open to everybody: health is asked by machines that hold no keys.
+// openService is the service that is open to everybody: health is asked by machines that hold no keys.
+const openService = "grpc.health.v1.Health"
+
+// needsNoIdentity reports whether a method is of that service.
 func needsNoIdentity(fullMethod string) bool {
-	return strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/")
+	return strings.HasPrefix(fullMethod, "/"+openService+"/")
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -30,7 +31,11 @@ type callLine struct {
 
 // reporter starts a call's line; it is the function that go-grpc-middleware's reporting interceptors take.
 func (s *Server) reporter(ctx context.Context, meta interceptors.CallMeta) (interceptors.Reporter, context.Context) {
-	line := &callLine{log: s.log, method: meta.FullMethod()}
+	method, ok := grpc.Method(ctx)
+	if !ok {
+		method = meta.FullMethod() // makes a string anew
+	}
+	line := &callLine{log: s.log, method: method}
 	line.ctx = context.WithValue(ctx, callLineKey{}, line)
 	return line, line.ctx
 }
