@@ -90,7 +90,8 @@ type QueueServiceClient interface {
 	// Everything else is in the results, with the errors of Enqueue.
 	EnqueueBatch(ctx context.Context, in *EnqueueBatchRequest, opts ...grpc.CallOption) (*EnqueueBatchResponse, error)
 	// Call is Enqueue and Receive in one: it opens a pipe, enqueues the message with the pipe's send handle as reply_to,
-	// and streams the receipt, the replies and the end. The last message is End; the gRPC status repeats it (OK, or the
+	// and streams the receipt, the replies and the end. (The receipt may come up to 1 ms late, together with a quick reply;
+	// who wants only that uses Enqueue.) The last message is End; the gRPC status repeats it (OK, or the
 	// code and message of End.error). A stream that closes without an End has not ended the pipe: go on with Receive and
 	// the receipt's receive handle. When the caller and every other reader have been gone for the pipe's
 	// disconnect_grace, and no carrier holds the receive handle, the pipe is abandoned: it ends CANCELLED and the message
@@ -395,7 +396,8 @@ type QueueServiceServer interface {
 	// Everything else is in the results, with the errors of Enqueue.
 	EnqueueBatch(context.Context, *EnqueueBatchRequest) (*EnqueueBatchResponse, error)
 	// Call is Enqueue and Receive in one: it opens a pipe, enqueues the message with the pipe's send handle as reply_to,
-	// and streams the receipt, the replies and the end. The last message is End; the gRPC status repeats it (OK, or the
+	// and streams the receipt, the replies and the end. (The receipt may come up to 1 ms late, together with a quick reply;
+	// who wants only that uses Enqueue.) The last message is End; the gRPC status repeats it (OK, or the
 	// code and message of End.error). A stream that closes without an End has not ended the pipe: go on with Receive and
 	// the receipt's receive handle. When the caller and every other reader have been gone for the pipe's
 	// disconnect_grace, and no carrier holds the receive handle, the pipe is abandoned: it ends CANCELLED and the message
