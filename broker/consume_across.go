@@ -121,7 +121,7 @@ func (s *Session) openEdge(home uint16, op *Op, r *Consume, parts []*Consume) {
 	}
 	s.edges[op.ID] = e
 	s.mu.Unlock()
-	s.put(nil, []outgoing{{s, Event{Op: op.ID, Body: started}}})
+	s.put(nil, nil, []outgoing{{s, Event{Op: op.ID, Body: started}}})
 	held := int64(0)
 	for _, number := range e.shards {
 		var err *Error

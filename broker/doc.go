@@ -9,7 +9,7 @@
 // events to sessions, and what goes from shard to shard.
 //
 // To follow a reply: [Session.Submit] → shard.reply (reply.go) → planReply decides, commitReply commits a Replied fact →
-// push (pipe.go) hands it to the readers → handOver (runner.go) puts the event where the reader's [Session.Take]
+// push (pipe.go) hands it to the readers → handOverLocked (runner.go) puts the event where the reader's [Session.Take]
 // finds it.
 //
 // Without a journal nothing outlives the process. With one, every event waits until the facts before it are kept.

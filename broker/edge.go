@@ -194,7 +194,7 @@ func (e *edge) last(err *Error) {
 	if err != nil {
 		last.Body = err
 	}
-	e.session.put(nil, []outgoing{{e.session, last}})
+	e.session.put(nil, nil, []outgoing{{e.session, last}})
 }
 
 // detach leaves the parts as a cut does.

@@ -66,7 +66,7 @@ func (k *keeper) putLocked(s *shard, kept chan struct{}) (carry bool) {
 }
 
 func (k *keeper) releaseLocked(b bundle) (carry bool) {
-	handOver(k.runner.shard, b.out)
+	k.runner.handOverLocked(b.out)
 	for _, done := range b.done {
 		close(done)
 	}
@@ -116,7 +116,9 @@ func (k *keeper) writeOne(r *runner) (more bool) {
 		return false
 	}
 	carry := k.releaseLocked(b)
+	woken := r.takeWokenLocked()
 	r.mu.Unlock()
+	woken.wake()
 	if carry {
 		r.broker.carry(r)
 	}

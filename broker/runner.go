@@ -27,6 +27,7 @@ type runner struct {
 	closed bool
 	// sends waits to be carried to other shards; all of it is kept.
 	sends []*factpb.Sent
+	woken wokenSessions // by what was handed over since the lock was taken
 }
 
 // A bundle is what a shard wants to be known outside, once the facts before it are kept.
@@ -58,7 +59,9 @@ func (r *runner) run(f func(*shard)) {
 	r.callLocked(f)
 	carry := r.afterLocked(nil)
 	notes := r.shard.takeNotes()
+	woken := r.takeWokenLocked()
 	r.mu.Unlock()
+	woken.wake()
 	if carry {
 		r.broker.carry(r)
 	}
@@ -98,7 +101,9 @@ func (r *runner) runKept(f func(*shard)) {
 	r.callLocked(f)
 	carry := r.afterLocked(kept)
 	notes := r.shard.takeNotes()
+	woken := r.takeWokenLocked()
 	r.mu.Unlock()
+	woken.wake()
 	if carry {
 		r.broker.carry(r)
 	}
@@ -111,7 +116,7 @@ func (r *runner) runKept(f func(*shard)) {
 func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 	s := r.shard
 	if r.keeper == nil {
-		handOver(s, s.out)
+		r.handOverLocked(s.out)
 		clear(s.out)
 		s.out = s.out[:0]
 		carry = len(s.sends) > 0
@@ -129,16 +134,23 @@ func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 	return carry
 }
 
-// handOver gives events to their sessions, in order. It is called under the lock of the runner that they come from, so
-// that the events of one shard keep their order.
-func handOver(from *shard, out []outgoing) {
+func (r *runner) takeWokenLocked() wokenSessions {
+	woken := r.woken
+	if woken.n > 0 {
+		r.woken = wokenSessions{}
+	}
+	return woken
+}
+
+// handOverLocked gives events to their sessions, in order: under the lock, the events of one shard keep their order.
+func (r *runner) handOverLocked(out []outgoing) {
 	for i := 0; i < len(out); {
 		session := out[i].session
 		n := i + 1
 		for n < len(out) && out[n].session == session {
 			n++
 		}
-		session.put(from, out[i:n])
+		session.put(r.shard, &r.woken, out[i:n])
 		i = n
 	}
 }

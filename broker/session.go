@@ -18,6 +18,10 @@ type SessionOptions struct {
 	// ID is what the client calls the session. With it, outcomes of operations are kept, so that a client that comes back
 	// may repeat what had no answer; and an older stream with the same ID is ended. Empty for plain calls.
 	ID []byte
+	// Hasty, if not nil, is called when events have come that wait to be taken, by the goroutine that brought them about
+	// and with no lock of the broker held. It may take them itself, which saves a change of goroutine, and then returns
+	// true; if it returns false, Ready receives as ever. It must not wait for anything, nor submit.
+	Hasty func() bool
 }
 
 // A Session is one client stream, or one plain call. Submit, Credit, Detach, Passed and AnsweredBelow are for one goroutine
@@ -27,6 +31,7 @@ type Session struct {
 	salt          uint64 // spreads the pipes of plain calls over the shards
 	identity      Identity
 	key           string // of its outcomes; empty if it cannot come back
+	hasty         func() bool
 	answeredBelow atomic.Uint64
 	detached      atomic.Bool
 	passedOps     []opAt // ends that have reached the client, not yet told to the shards
@@ -50,7 +55,7 @@ type opAt struct{ op uint64 }
 // Attach makes a session.
 func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
 	s := &Session{
-		broker: b, identity: id, links: make([]*link, len(b.runners)), ready: make(chan struct{}, 1),
+		broker: b, identity: id, hasty: o.Hasty, links: make([]*link, len(b.runners)), ready: make(chan struct{}, 1),
 	}
 	if len(b.runners) > 1 {
 		s.salt = b.attached.Add(1)
@@ -77,7 +82,7 @@ func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
 }
 
 // put gives the session events, in order: those of a shard, whose lock the caller has, or of an edge.
-func (s *Session) put(from *shard, out []outgoing) {
+func (s *Session) put(from *shard, woken *wokenSessions, out []outgoing) {
 	s.mu.Lock()
 	if from != nil {
 		s.reclaimLocked(&from.spent)
@@ -87,10 +92,37 @@ func (s *Session) put(from *shard, out []outgoing) {
 		s.events = append(s.events, out[i].event)
 		urgent = urgent || !out[i].event.patient
 	}
-	if urgent {
-		s.signalLocked()
+	if urgent && !s.signalled {
+		if s.signalled = true; s.hasty == nil || !woken.add(s) {
+			s.readyNow()
+		}
 	}
 	s.mu.Unlock()
+}
+
+// wokenSessions are those that have events to take, until the locks are given back.
+type wokenSessions struct {
+	n   int
+	all [4]*Session
+}
+
+// add reports whether there was room.
+func (w *wokenSessions) add(s *Session) bool {
+	if w == nil || w.n == len(w.all) {
+		return false
+	}
+	w.all[w.n] = s
+	w.n++
+	return true
+}
+
+// wake is called with no lock held.
+func (w *wokenSessions) wake() {
+	for _, s := range w.all[:w.n] {
+		if !s.hasty() {
+			s.readyNow()
+		}
+	}
 }
 
 // Holds reports whether events wait that Ready does not tell of.
@@ -105,6 +137,11 @@ func (s *Session) signalLocked() {
 		return
 	}
 	s.signalled = true
+	s.readyNow()
+}
+
+// readyNow makes Ready receive.
+func (s *Session) readyNow() {
 	select {
 	case s.ready <- struct{}{}:
 	default:

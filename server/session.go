@@ -109,12 +109,12 @@ func (s *service) Session(
 		stream:   stream,
 		id:       hello.SessionId,
 		confirms: hello.ConfirmsResults,
-		broker:   s.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId}),
 		caller:   *c,
 		kick:     make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		send:     sender{held: make(map[uint64]int)},
 	}
+	ss.broker = s.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId, Hasty: ss.sendHastily})
 	ss.caller.made = &madeRequests{}
 	ss.send.frame.keys, ss.send.frame.pool = s.keys, s.buffers
 	ss.credit.Store(int64(hello.CreditBytes))

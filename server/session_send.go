@@ -116,6 +116,15 @@ func (ss *session) sendInLine() bool {
 	return true
 }
 
+// sendHastily lets whoever has brought about a result for this session send it, if hardly anything is under way here: with
+// one request in flight, the receiver of the worker's session sends the reply to the caller. It is the broker's Hasty.
+func (ss *session) sendHastily() bool {
+	ss.mu.Lock()
+	few := ss.open.Len()-ss.consumes <= fewOps && !ss.finished
+	ss.mu.Unlock()
+	return few && ss.sendInLine()
+}
+
 // flush sends all that there is to send. The caller holds sendMu.
 func (ss *session) flush() error {
 	out := &ss.send.frame
