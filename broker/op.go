@@ -24,7 +24,8 @@ type Op struct {
 	// Request is one of *Enqueue, *Consume, *Reply, *Settle, *ExtendLeases, *StopConsuming, *OpenPipe, *Receive,
 	// *Cancel, *Describe, *CreateQueue, *UpdateQueue, *DeleteQueue, *PurgeQueue, *ListMessages, *DeleteMessages,
 	// *RedriveMessages, *EndPipe, *ListQueues. What it points to (bodies, handles, options) belongs to the broker from now
-	// on; *Enqueue and *Reply themselves, and the Pipe of an Enqueue, are the caller's again when Submit returns.
+	// on; *Enqueue, *Reply and *Settle themselves, and the Pipe of an
+	// Enqueue, are the caller's again when Submit returns.
 	Request Request
 }
 

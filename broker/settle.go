@@ -102,8 +102,12 @@ func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource
 func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan settling) {
 	pre.use()
 	slot := r.Lease.Slot()
-	settled := &Settled{}
-	waits := &answer{link: l, op: op.ID, body: settled, asReply: pre.asReply()}
+	settled := takeBody(&s.spent.settled)
+	*settled = Settled{}
+	var waits *answer // for other shards; nil if there is nothing to wait for
+	if len(plan.replies)+len(plan.messages) > 0 {
+		waits = &answer{link: l, op: op.ID, body: settled, asReply: pre.asReply()}
+	}
 	if r.KeepHandles {
 		s.keepHandles(slot)
 	}
@@ -149,21 +153,21 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 		s.giveBack(slot, returning{action: Release, text: "released"})
 	}
 	s.remember(l, op.ID, outcome{kind: outcomeSettled, dead: settled.Dead, parts: parts})
-	if waits.remaining == 0 {
+	if waits == nil || waits.remaining == 0 {
 		s.answerSettle(l, op, pre, settled)
 	}
 }
 
 // answerSettle answers a Settle, or the Reply that was carried out as one.
 func (s *shard) answerSettle(l *link, op *Op, pre *prepared, settled *Settled) {
-	var body any = settled
 	if pre.asReply() {
 		if len(settled.Replies) == 0 { // acked before: the reply was carried out with it
 			settled.Replies = []ReplyResult{{Outcome: ReplyEnded, EndReason: EndOK}}
 		}
-		body = &settled.Replies[0]
+		s.emit(l, op.ID, true, &settled.Replies[0])
+	} else {
+		s.emitOwn(l, op.ID, true, settled)
 	}
-	s.emit(l, op.ID, true, body)
 	s.patiently(op)
 }
 

@@ -1,7 +1,7 @@
 package broker
 
-// The bodies of the five frequent kinds of events are used again: a busy session's would be five allocations for each
-// request, and half of what the collector has to look at. Whoever has written events out may hand them back with
+// The bodies of the frequent kinds of events are used again: a busy session's would be five allocations for each request,
+// and half of what the collector has to look at. Whoever has written events out may hand them back with
 // [Session.Recycle]; who does not, leaves them to the collector.
 
 // spentMost is how many bodies of a kind a shard keeps, and how many events a session.
@@ -14,6 +14,7 @@ type spentBodies struct {
 	items      []*ReplyItem
 	ends       []*End
 	results    []*ReplyResult
+	settled    []*Settled
 }
 
 // takeBody returns a body from a list, or a new one. What it had before is still in it.
@@ -45,6 +46,8 @@ func (b *spentBodies) give(body any) {
 		giveBody(&b.ends, body)
 	case *ReplyResult:
 		giveBody(&b.results, body)
+	case *Settled:
+		giveBody(&b.settled, body)
 	}
 }
 

@@ -171,6 +171,8 @@ func TestResults(t *testing.T) {
 		{kindReply, &broker.ReplyResult{Outcome: broker.ReplyEnded, EndReason: broker.EndOK}},
 		{kindReply, &broker.ReplyResult{Outcome: broker.ReplyDelivered, Sequence: 1}},
 		{kindSettle, &broker.Settled{Dead: true, Receipts: []broker.Receipt{{Message: id}}}},
+		{kindSettle, &broker.Settled{}},
+		{kindSettle, &broker.Settled{Already: true, Dead: true}},
 		{kindCancel, &broker.Error{Code: broker.CodeNotFound, Reason: broker.ReasonHandleUnknown, Text: "unknown"}},
 		{kindConsume, nil},
 	}

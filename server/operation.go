@@ -23,10 +23,9 @@ type caller struct {
 
 // madeRequests are the frequent requests that a session makes for the broker, which gives them back when Submit returns.
 type madeRequests struct {
-	enqueues []*madeEnqueue
-	replies  []*broker.Reply
-	// so many of them are in use.
-	enqueued, replied int
+	enqueues made[madeEnqueue]
+	replies  made[broker.Reply]
+	settles  made[broker.Settle]
 }
 
 type madeEnqueue struct {
@@ -34,49 +33,61 @@ type madeEnqueue struct {
 	pipe broker.PipeOptions
 }
 
+// reset takes all requests back.
+func (m *madeRequests) reset() {
+	m.enqueues.reset()
+	m.replies.reset()
+	m.settles.reset()
+}
+
+// made are requests of one kind, of which the first are in use.
+type made[T any] struct {
+	all  []*T
+	used int
+}
+
 // madeMost is how many requests of a kind a session keeps.
 const madeMost = fullFrame
 
-// reset takes all requests back.
-func (m *madeRequests) reset() {
-	for _, e := range m.enqueues[:m.enqueued] {
-		*e = madeEnqueue{}
+func (m *made[T]) next() *T {
+	if m.used == len(m.all) {
+		m.all = append(m.all, new(T))
 	}
-	for _, r := range m.replies[:m.replied] {
-		*r = broker.Reply{}
+	m.used++
+	return m.all[m.used-1]
+}
+
+func (m *made[T]) reset() {
+	var zero T
+	for _, r := range m.all[:m.used] {
+		*r = zero
 	}
-	m.enqueued, m.replied = 0, 0
-	if len(m.enqueues) > madeMost {
-		m.enqueues = slices.Clip(m.enqueues[:madeMost])
-	}
-	if len(m.replies) > madeMost {
-		m.replies = slices.Clip(m.replies[:madeMost])
+	m.used = 0
+	if len(m.all) > madeMost {
+		m.all = slices.Clip(m.all[:madeMost])
 	}
 }
 
 // newEnqueue returns an empty request with room for its pipe's options.
 func (c *caller) newEnqueue() *madeEnqueue {
-	m := c.made
-	if m == nil {
+	if c.made == nil {
 		return &madeEnqueue{}
 	}
-	if m.enqueued == len(m.enqueues) {
-		m.enqueues = append(m.enqueues, &madeEnqueue{})
-	}
-	m.enqueued++
-	return m.enqueues[m.enqueued-1]
+	return c.made.enqueues.next()
 }
 
 func (c *caller) newReply() *broker.Reply {
-	m := c.made
-	if m == nil {
+	if c.made == nil {
 		return &broker.Reply{}
 	}
-	if m.replied == len(m.replies) {
-		m.replies = append(m.replies, &broker.Reply{})
+	return c.made.replies.next()
+}
+
+func (c *caller) newSettle() *broker.Settle {
+	if c.made == nil {
+		return &broker.Settle{}
 	}
-	m.replied++
-	return m.replies[m.replied-1]
+	return c.made.settles.next()
 }
 
 // caller is who sent a plain RPC.

@@ -148,7 +148,7 @@ func (o *inOperation) parse(b []byte) error {
 	return nil
 }
 
-// A requestDecoder decodes operations. Those of the three frequent kinds that have nothing but the frequent fields are
+// A requestDecoder decodes operations. Those of the four frequent kinds that have nothing but the frequent fields are
 // decoded by hand into messages that are used again, which point into the frame's buffer: what checks and converts them
 // keeps nothing of them. The generated code would allocate six messages for a call and copy its strings. All others go
 // that way, on a copy of their bytes. TestDecode holds one against the other.
@@ -156,10 +156,12 @@ type requestDecoder struct {
 	enqueue queuepb.Operation_Enqueue
 	call    queuepb.Operation_Call
 	reply   queuepb.Operation_Reply
+	settle  queuepb.Operation_Settle
 
 	enqueueRequest queuepb.EnqueueRequest
 	callRequest    queuepb.CallRequest
 	replyRequest   queuepb.ReplyRequest
+	settleRequest  queuepb.SettleRequest
 	message        queuepb.Message
 	pipe           queuepb.PipeOptions
 	timeout        durationpb.Duration
@@ -177,6 +179,8 @@ func (d *requestDecoder) decode(o *inOperation) (request any, timeout *durationp
 			return &d.reply, nil, nil
 		case o.kind == kindEnqueue && d.decodeEnqueue(o.request):
 			return &d.enqueue, nil, nil
+		case o.kind == kindSettle && d.decodeSettle(o.request):
+			return &d.settle, nil, nil
 		}
 	}
 	var whole queuepb.Operation
@@ -314,6 +318,29 @@ func (d *requestDecoder) decodeReply(b []byte) bool {
 		}
 	}
 	d.reply.Reply = r
+	return true
+}
+
+// decodeSettle decodes a SettleRequest with a lease and an action.
+func (d *requestDecoder) decodeSettle(b []byte) bool {
+	r := &d.settleRequest
+	r.Lease, r.Action = nil, 0
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil {
+			return false
+		}
+		switch {
+		case field.Num == 1 && field.Type == protowire.BytesType && r.Lease == nil && decodeHandle(field.Bytes, &d.lease):
+			r.Lease = &d.lease
+		case field.Num == 2 && field.Type == protowire.VarintType:
+			r.Action = queuepb.SettleAction(field.Number)
+		default:
+			return false
+		}
+	}
+	d.settle.Settle = r
 	return true
 }
 

@@ -113,7 +113,8 @@ func TestDecode(t *testing.T) {
 			if err := o.parse(raw); err != nil {
 				t.Fatal(err)
 			}
-			if o.request != nil && (d.decodeCall(o.request) && o.kind == kindCall || d.decodeReply(o.request) && o.kind == kindReply) {
+			if o.request != nil && (d.decodeCall(o.request) && o.kind == kindCall || d.decodeReply(o.request) && o.kind == kindReply ||
+				d.decodeSettle(o.request) && o.kind == kindSettle) {
 				byHand++
 			}
 		}

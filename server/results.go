@@ -11,7 +11,7 @@ import (
 )
 
 // An outFrame is a SessionResponse on its way to the client, encoded while it is put together: a delivery alone would be
-// eleven generated messages, and at a hundred thousand a second the collector would see little else. The five frequent
+// eleven generated messages, and at a hundred thousand a second the collector would see little else. The six frequent
 // kinds of result are written by hand; the others, and all of the plain face, go through the generated code of
 // [frame]. TestResults holds one against the other.
 //
@@ -100,6 +100,11 @@ func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 		b = f.receipt(b, k, body)
 	case *broker.ReplyResult:
 		b = appendOutcome(b, body)
+	case *broker.Settled:
+		if len(body.Replies)+len(body.Receipts) > 0 {
+			return f.addGenerated(k, id, done, body)
+		}
+		b = appendSettled(b, body)
 	case *broker.End:
 		if body.Reason != broker.EndOK {
 			return f.addGenerated(k, id, done, body)
@@ -197,6 +202,13 @@ func appendOutcome(b []byte, r *broker.ReplyResult) []byte {
 	b = wire.AppendNumber(b, 2, uint64(r.EndReason))
 	b = wire.AppendNumber(b, 3, r.Sequence)
 	return response.End(result.End(b))
+}
+
+func appendSettled(b []byte, s *broker.Settled) []byte {
+	b, response := wire.Begin(b, protowire.Number(kindSettle), 4)
+	b = wire.AppendFlag(b, 1, s.Already)
+	b = wire.AppendFlag(b, 2, s.Dead)
+	return response.End(b)
 }
 
 // handle mints a token and appends it as a Handle; nothing for the claim of no handle.

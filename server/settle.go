@@ -41,9 +41,9 @@ func (c *caller) settle(req *queuepb.SettleRequest) (operation, *broker.Error) {
 	if req.Delay != nil && delay == 0 {
 		delay = broker.NoDelay
 	}
-	settle := &broker.Settle{
-		Lease: lease, Action: action, Delay: delay, Reason: strings.Clone(req.Reason), KeepHandles: req.KeepHandles,
-	}
+	settle := c.newSettle()
+	settle.Lease, settle.Action, settle.Delay = lease, action, delay
+	settle.Reason, settle.KeepHandles = strings.Clone(req.Reason), req.KeepHandles
 	op.request = settle
 	if len(req.Replies) > 0 || len(req.Messages) > 0 {
 		op.fix, err = c.settleItems(settle, req)
