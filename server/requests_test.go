@@ -33,6 +33,9 @@ func decoded() []*queuepb.Operation {
 	reply := func(r *queuepb.ReplyRequest) *queuepb.Operation {
 		return &queuepb.Operation{Id: 2, Request: &queuepb.Operation_Reply{Reply: r}}
 	}
+	settle := func(r *queuepb.SettleRequest) *queuepb.Operation {
+		return &queuepb.Operation{Id: 3, Patient: true, Request: &queuepb.Operation_Settle{Settle: r}}
+	}
 	handle, lease := &queuepb.Handle{Token: "handle"}, &queuepb.Handle{Token: "lease"}
 	payload := &queuepb.ReplyRequest_Payload{Payload: []byte("answer")}
 	timed := reply(&queuepb.ReplyRequest{Handle: handle, Body: payload})
@@ -56,6 +59,10 @@ func decoded() []*queuepb.Operation {
 		reply(&queuepb.ReplyRequest{Handle: handle, Body: payload, ReplyId: "id", Headers: map[string]string{"a": "1"}}),
 		reply(&queuepb.ReplyRequest{Handle: handle, Body: &queuepb.ReplyRequest_Error{Error: &queuepb.Error{Code: 5}}}),
 		reply(&queuepb.ReplyRequest{Handle: handle, Body: &queuepb.ReplyRequest_Splice{Splice: lease}}),
+		settle(&queuepb.SettleRequest{}),
+		settle(&queuepb.SettleRequest{Lease: lease, Action: queuepb.SettleAction_SETTLE_ACTION_RELEASE}),
+		settle(&queuepb.SettleRequest{Lease: lease, Action: 77}),
+		settle(&queuepb.SettleRequest{Lease: lease, Reason: "why", KeepHandles: true}),
 		{Id: 4, Request: &queuepb.Operation_Cancel{Cancel: &queuepb.CancelRequest{Handle: handle, Message: "m"}}},
 	}
 }
@@ -78,13 +85,15 @@ func checkDecode(t *testing.T, d *requestDecoder, raw []byte) {
 	if err != nil {
 		return
 	}
-	got := &queuepb.Operation{Id: o.id, Credit: o.credit, Timeout: timeout}
+	got := &queuepb.Operation{Id: o.id, Credit: o.credit, Timeout: timeout, Patient: o.patient}
 	switch r := request.(type) {
 	case *queuepb.Operation_Call:
 		got.Request = r
 	case *queuepb.Operation_Enqueue:
 		got.Request = r
 	case *queuepb.Operation_Reply:
+		got.Request = r
+	case *queuepb.Operation_Settle:
 		got.Request = r
 	default:
 		got.Request = want.Request // went the generated way
@@ -119,7 +128,7 @@ func TestDecode(t *testing.T) {
 			}
 		}
 	}
-	if byHand < 8 {
+	if byHand < 14 {
 		t.Errorf("%d operations were decoded by hand", byHand)
 	}
 }
