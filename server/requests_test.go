@@ -89,15 +89,15 @@ func checkDecode(t *testing.T, d *requestDecoder, raw []byte) {
 		return
 	}
 	got := &queuepb.Operation{Id: o.id, Credit: o.credit, Timeout: timeout, Patient: o.patient}
-	switch r := request.(type) {
-	case *queuepb.Operation_Call:
-		got.Request = r
-	case *queuepb.Operation_Enqueue:
-		got.Request = r
-	case *queuepb.Operation_Reply:
-		got.Request = r
-	case *queuepb.Operation_Settle:
-		got.Request = r
+	switch request {
+	case any(&d.call):
+		got.Request = &d.call
+	case any(&d.enqueue):
+		got.Request = &d.enqueue
+	case any(&d.reply):
+		got.Request = &d.reply
+	case any(&d.settle):
+		got.Request = &d.settle
 	default:
 		want.Request = nil // went the generated way
 	}
