@@ -120,9 +120,11 @@ type reader struct {
 	link   *link
 	op     uint64
 	next   uint64 // the next sequence to hand out
-	passed uint64 // the last sequence that the client has passed: it has given credit for as many beyond the initial ones
 	pipe   uint32
 	credit uint32
+	// unpassed is how many replies were handed out and the client has not passed: it passes one by giving credit for
+	// another one.
+	unpassed uint32
 	// before and behind link the readers of a pipe, by slot.
 	before, behind uint32
 	ended          bool // the end was handed out; waits for word that it arrived

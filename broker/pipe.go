@@ -124,7 +124,7 @@ func (s *shard) attach(l *link, op *Op, slot uint32, from uint64) {
 	}
 	number := s.readers.take()
 	r := s.readers.at(number)
-	*r = reader{link: l, op: op.ID, pipe: slot, next: from, passed: from - 1, credit: op.Credit}
+	*r = reader{link: l, op: op.ID, pipe: slot, next: from, credit: op.Credit}
 	s.linkReader(p, number)
 	*l.readers.Put(op.ID) = number
 	if p.live.leftAt != 0 {
@@ -147,6 +147,7 @@ func (s *shard) push(r *reader) {
 		s.gaveOut(item.handles)
 		r.next++
 		r.credit--
+		r.unpassed++
 	}
 	if p.state == pipeEnded && r.next > p.last() && !r.ended {
 		r.ended = true
@@ -186,7 +187,7 @@ func (s *shard) credit(l *link, op uint64, n uint32) {
 	if slot := l.readers.Get(op); slot != nil {
 		r := s.readers.at(*slot)
 		r.credit += n
-		r.passed += uint64(n)
+		r.unpassed -= min(n, r.unpassed)
 		s.push(r)
 		s.later(work{kind: workParked, pipe: s.refAt(r.pipe)})
 		s.finish()

@@ -252,7 +252,7 @@ func (s *shard) passedByAll(p *pipe) uint64 {
 	}
 	passed := p.last()
 	for r := range s.readersOf(p) {
-		passed = min(passed, r.passed)
+		passed = min(passed, r.next-1-uint64(r.unpassed))
 	}
 	for _, f := range feeds {
 		passed = min(passed, f.next-1)

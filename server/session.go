@@ -53,6 +53,7 @@ type session struct {
 
 	mu         sync.Mutex
 	open       optable.Table[openOp] // by operation id
+	rare       map[uint64]openRare   // likewise; nil until there is one
 	passed     []uint64              // operations whose End has arrived, and the broker does not know
 	written    []writtenEnd          // Ends that were written, and the client has not confirmed
 	unanswered int
@@ -72,7 +73,7 @@ type session struct {
 type openOp struct {
 	kind     kind
 	answered bool
-	rare     *openRare // nil for most
+	rare     bool // there is more of it in session.rare
 }
 
 // openRare is what few operations need.
@@ -85,7 +86,11 @@ type openRare struct {
 func (ss *session) setRare(id uint64, rare openRare) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	ss.open.Get(id).rare = &rare
+	ss.open.Get(id).rare = true
+	if ss.rare == nil {
+		ss.rare = make(map[uint64]openRare)
+	}
+	ss.rare[id] = rare
 }
 
 // Session implements the RPC.
@@ -437,6 +442,9 @@ func (ss *session) closeLocked(id uint64, op *openOp) {
 	}
 	if op.kind == kindConsume {
 		ss.consumes--
+	}
+	if op.rare {
+		delete(ss.rare, id)
 	}
 	ss.open.Delete(id)
 }

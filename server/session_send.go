@@ -208,8 +208,10 @@ func (ss *session) resolveLocked(event *broker.Event) kind {
 	if op == nil {
 		return kindGone
 	}
-	if op.rare != nil && op.rare.fix != nil {
-		event.Body = op.rare.fix(event.Body)
+	if op.rare {
+		if fix := ss.rare[event.Op].fix; fix != nil {
+			event.Body = fix(event.Body)
+		}
 	}
 	if !op.answered {
 		op.answered = true
@@ -225,11 +227,10 @@ func (ss *session) resolveLocked(event *broker.Event) kind {
 // itemLocked takes the answer to one item of a batch; the last one completes the batch.
 func (ss *session) itemLocked(event *broker.Event) {
 	id, place := event.Op>>itemBits, int(event.Op&(1<<itemBits-1))
-	op := ss.open.Get(id)
-	if op == nil || op.rare == nil {
+	b := ss.rare[id].batch
+	if b == nil {
 		return // unreachable: batches are not detached
 	}
-	b := op.rare.batch
 	b.set(place, event.Body)
 	if b.left == 0 {
 		ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: b.response})
