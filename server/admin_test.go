@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -184,59 +183,6 @@ func administer(ctx context.Context, admin queuepb.AdminServiceClient, req proto
 		err = fmt.Errorf("%T has no RPC here", req)
 	}
 	return trailer, err
-}
-
-// TestRemovedMessagesEndTheirCalls: purging, deleting and dropping end the waiters of both faces, with their reasons.
-func TestRemovedMessagesEndTheirCalls(t *testing.T) {
-	for _, test := range []struct {
-		want   queuepb.EndReason
-		config *queuepb.QueueConfig
-		remove func(c *client)
-	}{
-		{queuepb.EndReason_END_REASON_PURGED, nil, func(c *client) {
-			res := must[*queuepb.PurgeQueueResponse](c.t)(c.admin().PurgeQueue(c.ctx, &queuepb.PurgeQueueRequest{Name: "jobs"}))
-			if res.PurgedMessages != 2 {
-				c.t.Errorf("PurgeQueue() = %v, want 2", res)
-			}
-		}},
-		{queuepb.EndReason_END_REASON_QUEUE_DELETED, nil, func(c *client) {
-			req := &queuepb.DeleteQueueRequest{Name: "jobs", Force: true}
-			res := must[*queuepb.DeleteQueueResponse](c.t)(c.admin().DeleteQueue(c.ctx, req))
-			if res.DeletedMessages != 2 {
-				c.t.Errorf("DeleteQueue() = %v, want 2", res)
-			}
-		}},
-		{
-			queuepb.EndReason_END_REASON_DROPPED,
-			&queuepb.QueueConfig{MaxLength: 2, Overflow: queuepb.Overflow_OVERFLOW_DROP_OLDEST},
-			func(c *client) {
-				for range 2 {
-					must[*queuepb.EnqueueResponse](c.t)(c.Enqueue(c.ctx, &queuepb.EnqueueRequest{Queue: "jobs"}))
-				}
-			},
-		},
-	} {
-		t.Run(test.want.String(), func(t *testing.T) {
-			c := newClient(t)
-			c.createQueue("jobs", test.config)
-			stream := must[grpc.ServerStreamingClient[queuepb.CallResponse]](t)(c.Call(c.ctx, &queuepb.CallRequest{Queue: "jobs"}))
-			must[*queuepb.CallResponse](t)(stream.Recv())
-			s := c.openSession(&queuepb.Hello{}, opCall(1, "jobs", "x"))
-			s.next(1)
-			test.remove(c)
-			if e := must[*queuepb.CallResponse](t)(stream.Recv()); e.GetEnd().GetReason() != test.want {
-				t.Errorf("plain: got %v, want %v", e, test.want)
-			}
-			_, err := stream.Recv()
-			want := refusal{codes.Aborted, strings.TrimPrefix(test.want.String(), "END_REASON_"), ""}
-			if got := refusalOf(t, err, stream.Trailer()); got != want {
-				t.Errorf("plain: status %v, want %v", got, want)
-			}
-			if r := s.next(1); r.GetCall().GetEnd().GetReason() != test.want || !r.Done {
-				t.Errorf("session: got %v, want %v", r, test.want)
-			}
-		})
-	}
 }
 
 // TestFullQueue: both faces are told to wait; what a Settle carries is stored.

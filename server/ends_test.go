@@ -6,226 +6,310 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/internal/testbed"
 )
 
-// A waiter waits for the end of a call's pipe, or of one that it receives from.
-type waiter struct {
-	receipt *queuepb.Receipt // of a call
-	// end waits for the End. status is that of the stream; in a session there is none.
-	end func() (end *queuepb.End, status refusal)
+// An ending is one way in which the pipe of a call to queue "work" can end.
+type ending struct {
+	want queuepb.EndReason
+	// status is the code and the reason of the end's error, and of the stream's status.
+	status  refusal
+	replies []string
+	// config, if not nil, is the queue's; before is done before the call, and after it what that returns.
+	config *queuepb.QueueConfig
+	before func(*client) (after func())
+	// call is the request, besides its queue. Without one there is no call, but a pipe of an earlier run.
+	call *queuepb.CallRequest
+	// alone: there is no other reader than the caller.
+	alone bool
+	cause func(*client, waiter)
 }
 
-// waitPlain waits by a plain stream.
-func waitPlain(t *testing.T, c *client, call *queuepb.CallRequest, receive *queuepb.ReceiveRequest) (w waiter) {
-	t.Helper()
-	var next func() (*queuepb.End, error)
-	var status func(error) refusal
-	if receive != nil {
-		stream, err := c.Receive(c.ctx, receive)
-		if err != nil {
-			t.Fatal(err)
+// TestPromise1EveryEndHasItsReason brings about every end of a pipe in every way there is, on either face, and looks at
+// what is seen of it: by the caller, by a reader beside it, and by one who comes later.
+func TestPromise1EveryEndHasItsReason(t *testing.T) {
+	covered := make(map[queuepb.EndReason]bool)
+	for name, test := range endings() {
+		covered[test.want] = true
+		for face, wait := range faces {
+			t.Run(name+"/"+face, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { bringAbout(t, test, wait) })
+			})
 		}
-		next = func() (*queuepb.End, error) { e, err := stream.Recv(); return e.GetEnd(), err }
-		status = func(err error) refusal { return refusalOf(t, err, stream.Trailer()) }
+	}
+	for number, name := range queuepb.EndReason_name {
+		if number != 0 && !covered[queuepb.EndReason(number)] {
+			t.Errorf("%s is not in the table", name)
+		}
+	}
+}
+
+func bringAbout(t *testing.T, test ending, wait waiting) {
+	c := newClient(t, testbed.InMemory())
+	var w waiter
+	var waiters []waiter
+	receive := &queuepb.ReceiveRequest{}
+	if test.call == nil {
+		h := c.bed.Keys.Mint(handles.Claims{
+			Kind: handles.Receive, Tenant: 1, Store: c.bed.Broker.Store() + 1, Slot: 1, Nonce: 1,
+			Expires: time.Now().Add(time.Hour).Unix(),
+		})
+		receive.Handle = &queuepb.Handle{Token: h.Text()}
 	} else {
-		stream, err := c.Call(c.ctx, call)
-		if err != nil {
-			t.Fatal(err)
+		if test.config != nil {
+			c.createQueue("work", test.config)
 		}
-		first, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
+		after := func() {}
+		if test.before != nil {
+			after = test.before(c)
 		}
-		w.receipt = first.GetReceipt()
-		next = func() (*queuepb.End, error) { e, err := stream.Recv(); return e.GetEnd(), err }
-		status = func(err error) refusal { return refusalOf(t, err, stream.Trailer()) }
-	}
-	w.end = func() (end *queuepb.End, _ refusal) {
-		for {
-			e, err := next()
-			if err != nil {
-				if got := status(err); end.GetReason() != queuepb.EndReason_END_REASON_OK {
-					return end, got
-				}
-				return end, refusal{} // io.EOF is the status OK
-			}
-			if end != nil {
-				t.Errorf("%v after the end", e)
-			}
-			end = e
+		test.call.Queue = "work"
+		w = wait(t, c, test.call, nil)
+		receive.Handle = w.receipt.ReceiveHandle
+		if !test.alone {
+			waiters = append(waiters, w, wait(t, c, nil, receive))
+		}
+		after()
+		if test.cause != nil {
+			test.cause(c, w)
 		}
 	}
-	return w
+	waiters = append(waiters, wait(t, c, nil, receive)) // it comes when all is over, and sees the same
+
+	var first *queuepb.End
+	for _, w := range waiters {
+		got := w.end()
+		if got.GetReason() != test.want {
+			t.Fatalf("end = %v, want %v", got.End, test.want)
+		}
+		of := got.GetError()
+		if got := (refusal{codes.Code(of.GetCode()), of.GetReason(), of.GetField()}); got != test.status {
+			t.Errorf("error of the end = %v, want %v", got, test.status)
+		}
+		if test.status.Code != codes.OK && of.GetMessage() == "" {
+			t.Error("the end has no sentence")
+		}
+		if got.LastSequence != uint64(len(test.replies)) {
+			t.Errorf("last_sequence = %d, want %d", got.LastSequence, len(test.replies))
+		}
+		if diff := cmp.Diff(test.replies, got.replies); diff != "" {
+			t.Errorf("replies (-want +got):\n%s", diff)
+		}
+		if got.status != nil && *got.status != test.status {
+			t.Errorf("status = %v, want %v", *got.status, test.status)
+		}
+		if first == nil {
+			first = got.End
+		}
+		if diff := cmp.Diff(first, got.End, protocmp.Transform()); diff != "" {
+			t.Errorf("another waiter sees another end (-first +this):\n%s", diff)
+		}
+	}
 }
 
-// waitInSession waits by an operation.
-func waitInSession(t *testing.T, c *client, call *queuepb.CallRequest, receive *queuepb.ReceiveRequest) (w waiter) {
-	t.Helper()
-	s := c.openSession(&queuepb.Hello{})
-	if receive != nil {
-		s.do(operationOf(1, receive))
-	} else {
-		s.do(operationOf(1, call))
-		w.receipt = s.next(1).GetCall().GetReceipt()
-	}
-	w.end = func() (*queuepb.End, refusal) {
-		for {
-			r := s.next(1)
-			end := r.GetCall().GetEnd()
-			if receive != nil {
-				end = r.GetReceive().GetEnd()
-			}
-			if end == nil {
-				continue
-			}
-			if !r.Done {
-				t.Error("the end is not the last result")
-			}
-			return end, refusal{}
+// endings are all ways in which a pipe can end, by name.
+func endings() map[string]ending {
+	var (
+		anyCall = func() *queuepb.CallRequest { return &queuepb.CallRequest{} }
+		later   = func(seconds time.Duration) func(*client, waiter) {
+			return func(*client, waiter) { <-time.After(seconds * time.Second) }
 		}
-	}
-	return w
-}
-
-// TestEveryEndHasItsReason brings about every end of a pipe, and looks at what its waiter sees on either face.
-func TestEveryEndHasItsReason(t *testing.T) {
-	// settle takes the call's message and settles it n times.
-	settle := func(action queuepb.SettleAction, n int) func(*client, waiter) {
-		return func(c *client, _ waiter) {
-			consumer := c.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}})
-			for range n {
-				must[*queuepb.SettleResponse](c.t)(c.Settle(c.ctx, &queuepb.SettleRequest{Lease: c.delivery(consumer).Lease, Action: action}))
-			}
-		}
-	}
-	reply := func(r *queuepb.ReplyRequest) func(*client, waiter) {
-		return func(c *client, _ waiter) {
-			r.Handle = c.delivery(c.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}})).Message.ReplyTo
-			must[*queuepb.ReplyResponse](c.t)(c.Reply(c.ctx, r))
-		}
-	}
-	tests := map[queuepb.EndReason]struct {
-		call  *queuepb.CallRequest // besides its queue
-		cause func(*client, waiter)
-		want  refusal
-		// before is done before the call, and returns what ends its effect.
-		before func(*client) (end func())
-		// earlier: the pipe is of an earlier run.
-		earlier bool
-	}{
-		queuepb.EndReason_END_REASON_OK: {
-			cause: reply(&queuepb.ReplyRequest{Body: &queuepb.ReplyRequest_Payload{Payload: []byte("v")}}),
+		aborted = func(reason string) refusal { return refusal{codes.Aborted, reason, ""} }
+	)
+	return map[string]ending{
+		"OK by the last reply": {
+			want: queuepb.EndReason_END_REASON_OK, call: anyCall(), replies: []string{"one", "two"},
+			cause: func(c *client, _ waiter) {
+				d := c.taken()
+				c.reply(d, &queuepb.ReplyRequest{Body: payload("one"), More: true})
+				c.reply(d, &queuepb.ReplyRequest{Body: payload("two")})
+			},
 		},
-		queuepb.EndReason_END_REASON_FAILED: {
-			cause: reply(&queuepb.ReplyRequest{Body: &queuepb.ReplyRequest_Error{Error: &queuepb.Error{
-				Code: int32(codes.NotFound), Reason: "NO_SUCH_ROW", Message: "no row 7",
-			}}}),
-			want: refusal{codes.NotFound, "NO_SUCH_ROW", ""},
+		"OK by an ack after a reply": {
+			want: queuepb.EndReason_END_REASON_OK, call: anyCall(), replies: []string{"one"},
+			cause: func(c *client, _ waiter) {
+				d := c.taken()
+				c.reply(d, &queuepb.ReplyRequest{Body: payload("one"), More: true})
+				must[*queuepb.SettleResponse](c.t)(c.Settle(c.ctx, &queuepb.SettleRequest{Lease: d.Lease}))
+			},
 		},
-		queuepb.EndReason_END_REASON_EXPIRED: {
-			call:  &queuepb.CallRequest{Pipe: &queuepb.PipeOptions{Timeout: seconds(5)}},
-			cause: func(*client, waiter) { <-time.After(5 * time.Second) },
-			want:  refusal{codes.DeadlineExceeded, "EXPIRED", ""},
+		"FAILED by the replier": {
+			want: queuepb.EndReason_END_REASON_FAILED, call: anyCall(), replies: []string{"half"},
+			status: refusal{codes.NotFound, "NO_SUCH_ROW", ""},
+			cause: func(c *client, _ waiter) {
+				d := c.taken()
+				c.reply(d, &queuepb.ReplyRequest{Body: payload("half"), More: true})
+				c.reply(d, &queuepb.ReplyRequest{Body: &queuepb.ReplyRequest_Error{Error: &queuepb.Error{
+					Code: int32(codes.NotFound), Reason: "NO_SUCH_ROW", Message: "no row 7",
+				}}})
+			},
 		},
-		queuepb.EndReason_END_REASON_CANCELLED: {
+		"EXPIRED by the pipe's deadline": {
+			want: queuepb.EndReason_END_REASON_EXPIRED, status: refusal{codes.DeadlineExceeded, "EXPIRED", ""},
+			call: &queuepb.CallRequest{Pipe: &queuepb.PipeOptions{Timeout: seconds(5)}}, cause: later(5),
+		},
+		"EXPIRED with the last carrier": {
+			want: queuepb.EndReason_END_REASON_EXPIRED, status: refusal{codes.DeadlineExceeded, "EXPIRED", ""},
+			call:  &queuepb.CallRequest{Pipe: &queuepb.PipeOptions{Timeout: seconds(3600)}, Expiry: seconds(5)},
+			cause: later(5),
+		},
+		"CANCELLED by a holder of the receive handle": {
+			want: queuepb.EndReason_END_REASON_CANCELLED, status: refusal{codes.Canceled, "CANCELLED", ""}, call: anyCall(),
 			cause: func(c *client, w waiter) {
 				must[*queuepb.CancelResponse](c.t)(c.Cancel(c.ctx, &queuepb.CancelRequest{Handle: w.receipt.ReceiveHandle}))
 			},
-			want: refusal{codes.Canceled, "CANCELLED", ""},
 		},
-		queuepb.EndReason_END_REASON_NO_CONSUMER: {
-			call: &queuepb.CallRequest{RequireConsumer: true, Delay: seconds(1)},
+		"CANCELLED because it was abandoned": {
+			want: queuepb.EndReason_END_REASON_CANCELLED, status: refusal{codes.Canceled, "CANCELLED", ""}, alone: true,
+			call:  &queuepb.CallRequest{Pipe: &queuepb.PipeOptions{DisconnectGrace: seconds(2)}},
+			cause: func(_ *client, w waiter) { w.leave(); <-time.After(3 * time.Second) },
+		},
+		"NO_CONSUMER when the last one leaves": {
+			want: queuepb.EndReason_END_REASON_NO_CONSUMER, status: refusal{codes.Unavailable, "NO_CONSUMER", ""},
+			call: &queuepb.CallRequest{RequireConsumer: true, Delay: seconds(5)},
 			before: func(c *client) func() {
-				ctx, cancel := context.WithCancel(c.ctx)
 				one := *c
+				ctx, cancel := context.WithCancel(c.ctx)
 				one.ctx = ctx
 				one.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}})
-				return cancel
+				return func() { cancel(); synctest.Wait() }
 			},
-			want: refusal{codes.Unavailable, "NO_CONSUMER", ""},
 		},
-		queuepb.EndReason_END_REASON_REJECTED: {
-			cause: settle(queuepb.SettleAction_SETTLE_ACTION_REJECT, 1),
-			want:  refusal{codes.FailedPrecondition, "REJECTED", ""},
+		"REJECTED by a consumer": {
+			want: queuepb.EndReason_END_REASON_REJECTED, status: refusal{codes.FailedPrecondition, "REJECTED", ""},
+			call: anyCall(), cause: settled(queuepb.SettleAction_SETTLE_ACTION_REJECT, 1),
 		},
-		queuepb.EndReason_END_REASON_DEAD_LETTERED: {
-			cause: settle(queuepb.SettleAction_SETTLE_ACTION_RETRY, 20),
-			want:  refusal{codes.FailedPrecondition, "DEAD_LETTERED", ""},
+		"DEAD_LETTERED after its attempts": {
+			want: queuepb.EndReason_END_REASON_DEAD_LETTERED, status: refusal{codes.FailedPrecondition, "DEAD_LETTERED", ""},
+			call: anyCall(), cause: settled(queuepb.SettleAction_SETTLE_ACTION_RETRY, 20),
 		},
-		queuepb.EndReason_END_REASON_BROKEN: {
-			cause: settle(queuepb.SettleAction_SETTLE_ACTION_ACK, 1),
-			want:  refusal{codes.Aborted, "BROKEN", ""},
+		"PURGED with its queue": {
+			want: queuepb.EndReason_END_REASON_PURGED, status: aborted("PURGED"), call: anyCall(),
+			cause: func(c *client, _ waiter) {
+				res := must[*queuepb.PurgeQueueResponse](c.t)(c.admin().PurgeQueue(c.ctx, &queuepb.PurgeQueueRequest{Name: "work"}))
+				if res.PurgedMessages != 1 {
+					c.t.Errorf("PurgeQueue() = %v, want 1", res)
+				}
+			},
 		},
-		queuepb.EndReason_END_REASON_SHUTTING_DOWN: {
-			cause: func(c *client, _ waiter) { c.bed.Broker.Shutdown() },
-			want:  refusal{codes.Unavailable, "SHUTTING_DOWN", ""},
+		"PURGED by DeleteMessages": {
+			want: queuepb.EndReason_END_REASON_PURGED, status: aborted("PURGED"), call: anyCall(),
+			cause: func(c *client, w waiter) { c.deleteMessage(w) },
 		},
-		queuepb.EndReason_END_REASON_LOST: {earlier: true, want: refusal{codes.Aborted, "LOST", ""}},
+		"PURGED by DeleteMessages while in flight": {
+			want: queuepb.EndReason_END_REASON_PURGED, status: aborted("PURGED"), call: anyCall(),
+			cause: func(c *client, w waiter) { c.taken(); c.deleteMessage(w) },
+		},
+		"QUEUE_DELETED with its queue": {
+			want: queuepb.EndReason_END_REASON_QUEUE_DELETED, status: aborted("QUEUE_DELETED"), call: anyCall(),
+			cause: func(c *client, _ waiter) {
+				req := &queuepb.DeleteQueueRequest{Name: "work", Force: true}
+				res := must[*queuepb.DeleteQueueResponse](c.t)(c.admin().DeleteQueue(c.ctx, req))
+				if res.DeletedMessages != 1 {
+					c.t.Errorf("DeleteQueue() = %v, want 1", res)
+				}
+			},
+		},
+		"DROPPED from a full queue": {
+			want: queuepb.EndReason_END_REASON_DROPPED, status: aborted("DROPPED"), call: anyCall(),
+			config: &queuepb.QueueConfig{MaxLength: 1, Overflow: queuepb.Overflow_OVERFLOW_DROP_OLDEST},
+			cause: func(c *client, _ waiter) {
+				must[*queuepb.EnqueueResponse](c.t)(c.Enqueue(c.ctx, &queuepb.EnqueueRequest{Queue: "work"}))
+			},
+		},
+		"BROKEN by an ack without a reply": {
+			want: queuepb.EndReason_END_REASON_BROKEN, status: aborted("BROKEN"), call: anyCall(),
+			cause: settled(queuepb.SettleAction_SETTLE_ACTION_ACK, 1),
+		},
+		"REVOKED by an administrator": {
+			want: queuepb.EndReason_END_REASON_REVOKED, status: refusal{codes.FailedPrecondition, "REVOKED", ""}, call: anyCall(),
+			cause: func(c *client, w waiter) {
+				req := &queuepb.EndPipeRequest{Subject: &queuepb.EndPipeRequest_Handle{Handle: w.receipt.ReceiveHandle}}
+				must[*queuepb.EndPipeResponse](c.t)(c.admin().EndPipe(c.ctx, req))
+			},
+		},
+		"SHUTTING_DOWN with the server": {
+			want: queuepb.EndReason_END_REASON_SHUTTING_DOWN, status: refusal{codes.Unavailable, "SHUTTING_DOWN", ""},
+			call: anyCall(), cause: func(c *client, _ waiter) { c.bed.Broker.Shutdown() },
+		},
+		"LOST with an earlier run": {want: queuepb.EndReason_END_REASON_LOST, status: aborted("LOST")},
 	}
-	// These are brought about by administrators, and by queues with a limit.
-	elsewhere := map[queuepb.EndReason]bool{
-		queuepb.EndReason_END_REASON_PURGED: true, queuepb.EndReason_END_REASON_QUEUE_DELETED: true,
-		queuepb.EndReason_END_REASON_DROPPED: true, queuepb.EndReason_END_REASON_REVOKED: true,
+}
+
+// taken takes the call's message.
+func (c *client) taken() *queuepb.Delivery {
+	c.t.Helper()
+	return c.delivery(c.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}}))
+}
+
+// settled takes the call's message and settles it, n times.
+func settled(action queuepb.SettleAction, n int) func(*client, waiter) {
+	return func(c *client, _ waiter) {
+		consumer := c.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}})
+		for range n {
+			req := &queuepb.SettleRequest{Lease: c.delivery(consumer).Lease, Action: action}
+			must[*queuepb.SettleResponse](c.t)(c.Settle(c.ctx, req))
+		}
 	}
-	for number, name := range queuepb.EndReason_name {
-		reason := queuepb.EndReason(number)
-		test, ok := tests[reason]
-		if !ok && !elsewhere[reason] && number != 0 {
-			t.Errorf("%s is not in the table", name)
+}
+
+func payload(s string) *queuepb.ReplyRequest_Payload {
+	return &queuepb.ReplyRequest_Payload{Payload: []byte(s)}
+}
+
+// reply answers a delivery.
+func (c *client) reply(d *queuepb.Delivery, r *queuepb.ReplyRequest) {
+	c.t.Helper()
+	r.Handle, r.Lease = d.Message.ReplyTo, d.Lease
+	must[*queuepb.ReplyResponse](c.t)(c.Reply(c.ctx, r))
+}
+
+// deleteMessage removes the message of a call.
+func (c *client) deleteMessage(w waiter) {
+	c.t.Helper()
+	req := &queuepb.DeleteMessagesRequest{Queue: "work", MessageIds: []string{w.receipt.MessageId}}
+	res := must[*queuepb.DeleteMessagesResponse](c.t)(c.admin().DeleteMessages(c.ctx, req))
+	if res.DeletedMessages != 1 {
+		c.t.Errorf("DeleteMessages() = %v, want 1", res)
+	}
+}
+
+// TestNoConsumerRefuses: a message that requires a consumer is refused on both faces where nobody consumes, and neither
+// it nor a pipe is stored.
+func TestNoConsumerRefuses(t *testing.T) {
+	c := newClient(t)
+	c.createQueue("work", nil)
+	want := refusal{codes.Unavailable, "NO_CONSUMER", "require_consumer"}
+	s := c.openSession(&queuepb.Hello{})
+	enqueue := &queuepb.EnqueueRequest{Queue: "work", RequireConsumer: true, Pipe: &queuepb.PipeOptions{}}
+	call := &queuepb.CallRequest{Queue: "work", RequireConsumer: true}
+	s.do(operationOf(1, enqueue), operationOf(2, call))
+	for id := range uint64(2) {
+		r := s.next(id + 1)
+		e := r.GetError()
+		if got := (refusal{codes.Code(e.GetCode()), e.GetReason(), e.GetField()}); got != want || !r.Done {
+			t.Errorf("session: operation %d: got %v, want %v", id+1, r, want)
 		}
-		if !ok {
-			continue
+		if e.GetOutcome() != queuepb.ErrorOutcome_ERROR_OUTCOME_NOT_APPLIED {
+			t.Errorf("session: operation %d: outcome %v, want NOT_APPLIED", id+1, e.GetOutcome())
 		}
-		for face, wait := range map[string]func(*testing.T, *client, *queuepb.CallRequest, *queuepb.ReceiveRequest) waiter{
-			"plain": waitPlain, "session": waitInSession,
-		} {
-			t.Run(name[len("END_REASON_"):]+"/"+face, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					c := newClient(t, testbed.InMemory())
-					var w waiter
-					if test.earlier {
-						h := c.bed.Keys.Mint(handles.Claims{
-							Kind: handles.Receive, Tenant: 1, Store: c.bed.Broker.Store() + 1, Slot: 1, Nonce: 1,
-							Expires: time.Now().Add(time.Hour).Unix(),
-						})
-						w = wait(t, c, nil, &queuepb.ReceiveRequest{Handle: &queuepb.Handle{Token: h.Text()}})
-					} else {
-						call := test.call
-						if call == nil {
-							call = &queuepb.CallRequest{}
-						}
-						call.Queue = "work"
-						end := func() {}
-						if test.before != nil {
-							end = test.before(c)
-						}
-						w = wait(t, c, call, nil)
-						end()
-					}
-					if test.cause != nil {
-						test.cause(c, w)
-					}
-					end, status := w.end()
-					if end.GetReason() != reason {
-						t.Fatalf("end = %v, want %s", end, name)
-					}
-					want := test.want
-					if got := (refusal{codes.Code(end.GetError().GetCode()), end.GetError().GetReason(), ""}); got != want {
-						t.Errorf("error of the end = %v, want %v", got, want)
-					}
-					if want.Code != codes.OK && end.Error.Message == "" {
-						t.Error("the end has no sentence")
-					}
-					if face == "plain" && status != want {
-						t.Errorf("status = %v, want %v", status, want)
-					}
-				})
-			})
-		}
+	}
+	stream, err := c.Call(c.ctx, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	if got := refusalOf(t, err, stream.Trailer()); got != want {
+		t.Errorf("plain: got %v, want %v", got, want)
+	}
+	q := must[*queuepb.GetQueueResponse](t)(c.admin().GetQueue(c.ctx, &queuepb.GetQueueRequest{Name: "work"})).Queue.Statistics
+	if q.Ready != 0 || q.Waiters != 0 || q.EnqueuedTotal != 0 {
+		t.Errorf("GetQueue() = %v, want that nothing was stored", q)
 	}
 }
