@@ -11,9 +11,11 @@ import (
 // An event is a line that a program prints, in whichever language it is written.
 type event struct {
 	// Event is its kind: receipt, attached, reply, end and status of a producer or waiter; started, delivery,
-	// waiter_gone, lease_lost, settled, promised and confirmed of a consumer; outcome of a reply; hello and done of a
-	// session.
+	// waiter_gone, lease_lost, settled, promised and confirmed of a consumer; outcome of a reply; hello, done and refused
+	// of a session.
 	Event string `json:"event"`
+	// Number is that of a caller's request.
+	Number int `json:"number,omitempty"`
 
 	Payload  string            `json:"payload,omitempty"`
 	Sequence uint64            `json:"sequence,omitempty"`
@@ -50,6 +52,14 @@ type eventError struct {
 	Field    string            `json:"field"`
 	Metadata map[string]string `json:"metadata"`
 	Details  []eventDetail     `json:"details"`
+}
+
+// message is its sentence.
+func (e *eventError) message() string {
+	if e == nil {
+		return ""
+	}
+	return e.Message
 }
 
 // eventDetail is a google.protobuf.Any.

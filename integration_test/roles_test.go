@@ -30,6 +30,7 @@ var roles = map[string]func(*part) error{
 	"waiter":   (*part).waiter,
 	"replier":  (*part).replier,
 	"consumer": (*part).consumer,
+	"caller":   (*part).caller, // see caller_test.go
 	"worker":   (*part).worker, // of the load test
 }
 
@@ -42,7 +43,7 @@ type part struct {
 	pipe, wait, more                         bool
 	first                                    uint64
 	grace, timeout                           float64
-	handles                                  repeated
+	handles, calls, receives                 repeated
 }
 
 // playRole is the main function of the programs.
@@ -66,6 +67,8 @@ func playRole(role string, args []string) (code int) {
 	flags.BoolVar(&p.more, "more", false, "keep the pipe open")
 	flags.Uint64Var(&p.first, "from", 1, "the first reply wanted")
 	flags.Float64Var(&p.grace, "grace", 10, "seconds that the answers wait if this program is cut")
+	flags.Var(&p.calls, "call", "a CallRequest in JSON, may be repeated")
+	flags.Var(&p.receives, "receive", "a ReceiveRequest in JSON, may be repeated")
 	flags.Float64Var(&p.timeout, "timeout", 0, "seconds to wait")
 	_ = flags.Parse(args) // exits by itself
 	var err error
@@ -349,11 +352,18 @@ func texts[H interface{ Text() string }](handles map[string]H) map[string]string
 
 // printPipe prints what comes through a pipe, up to its end, and the status that a stub would see.
 func printPipe(replies iter.Seq2[client.Reply, error], onReply func(client.Reply)) {
+	tellPipe(replies, emit, onReply)
+}
+
+// tellPipe does so to whoever wants to know.
+func tellPipe(replies iter.Seq2[client.Reply, error], emit func(event), onReply func(client.Reply)) {
 	last := uint64(0)
 	for r, err := range replies {
 		if err != nil {
-			printEnd(err)
-			printStatus(err)
+			if end, ok := endEvent(err); ok {
+				emit(end)
+			}
+			emit(statusEvent(err))
 			return
 		}
 		last = r.Sequence
@@ -365,11 +375,11 @@ func printPipe(replies iter.Seq2[client.Reply, error], onReply func(client.Reply
 	emit(event{Event: "status", Code: codes.OK.String()})
 }
 
-// printEnd prints a pipe's end, if the error is one.
-func printEnd(err error) {
+// endEvent is a pipe's end, if the error is one.
+func endEvent(err error) (_ event, ok bool) {
 	var end *client.EndError
 	if !errors.As(err, &end) {
-		return
+		return event{}, false
 	}
 	e := &eventError{
 		Code:   int32(end.Err.Code), //nolint:gosec // gRPC has 17 codes
@@ -378,7 +388,7 @@ func printEnd(err error) {
 	for _, any := range end.Err.Details {
 		e.Details = append(e.Details, eventDetail{any.TypeUrl, any.Value})
 	}
-	emit(event{Event: "end", Reason: string(end.Reason), Sequence: end.LastSequence, Error: e})
+	return event{Event: "end", Reason: string(end.Reason), Sequence: end.LastSequence, Error: e}, true
 }
 
 func printReceipt(r client.Receipt) {
@@ -394,8 +404,11 @@ func printOutcome(o client.ReplyOutcome, err error) {
 		Sequence: o.Sequence})
 }
 
-// printStatus prints an error as a stub would see it: the code's name is that of the contract.
-func printStatus(err error) {
+// printStatus prints an error as a stub would see it.
+func printStatus(err error) { emit(statusEvent(err)) }
+
+// statusEvent is an error as a stub would see it: the code's name is that of the contract.
+func statusEvent(err error) event {
 	var e *client.Error
 	if !errors.As(err, &e) {
 		e = &client.Error{Code: status.Code(err), Message: err.Error()}
@@ -405,5 +418,5 @@ func printStatus(err error) {
 		codes.NotFound: "NOT_FOUND", codes.FailedPrecondition: "FAILED_PRECONDITION", codes.Aborted: "ABORTED",
 		codes.Unavailable: "UNAVAILABLE", codes.Unauthenticated: "UNAUTHENTICATED",
 	}
-	emit(event{Event: "status", Code: names[e.Code], Message: e.Message, Reason: string(e.Reason), Field: e.Field})
+	return event{Event: "status", Code: names[e.Code], Message: e.Message, Reason: string(e.Reason), Field: e.Field}
 }

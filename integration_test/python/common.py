@@ -8,6 +8,7 @@ The stubs come from api/queue.proto alone, by one command in any folder that is 
 import argparse
 import base64
 import json
+import sys
 
 import grpc
 import queue_pb2 as pb
@@ -30,8 +31,9 @@ def connect(options):
 
 
 def emit(event, **fields):
-    """Prints one event."""
-    print(json.dumps({"event": event, **fields}), flush=True)
+    """Prints one event, in one piece: threads may do so at the same time."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
 
 
 def tokens(handles):
@@ -51,32 +53,37 @@ def short(enum, number):
     return enum.Name(number).removeprefix(prefix)
 
 
-def print_pipe(call, on_reply=None):
+def print_pipe(call, on_reply=None, **more):
     """Prints what comes on the stream of a Call or a Receive, up to its status."""
     try:
         for response in call:
-            which = response.WhichOneof("event")
-            if which == "receipt":
-                print_receipt(response.receipt)
-            elif which == "attached":
-                emit("attached", sequence=response.attached.next_sequence)
-            elif which == "reply":
-                reply = response.reply
-                emit("reply", sequence=reply.sequence, payload=reply.payload.decode(), attempt=reply.attempt,
-                     handles=tokens(reply.handles))
-                if on_reply:
-                    on_reply(reply)
-            elif which == "end":
-                end = response.end
-                emit("end", reason=short(pb.EndReason, end.reason), sequence=end.last_sequence,
-                     error=as_dict(end.error) if end.HasField("error") else None)
-        emit("status", code="OK")
+            print_event(response, on_reply, **more)
+        emit("status", code="OK", **more)
     except grpc.RpcError as error:
-        print_status(error)
+        print_status(error, **more)
 
 
-def print_receipt(receipt):
-    emit("receipt", message_id=receipt.message_id, receive_handle=receipt.receive_handle.token)
+def print_event(response, on_reply=None, **more):
+    """Prints one event of a Call or a Receive: a CallResponse or a ReceiveResponse."""
+    which = response.WhichOneof("event")
+    if which == "receipt":
+        print_receipt(response.receipt, **more)
+    elif which == "attached":
+        emit("attached", sequence=response.attached.next_sequence, **more)
+    elif which == "reply":
+        reply = response.reply
+        emit("reply", sequence=reply.sequence, payload=reply.payload.decode(), attempt=reply.attempt,
+             handles=tokens(reply.handles), **more)
+        if on_reply:
+            on_reply(reply)
+    elif which == "end":
+        end = response.end
+        emit("end", reason=short(pb.EndReason, end.reason), sequence=end.last_sequence,
+             error=as_dict(end.error) if end.HasField("error") else None, **more)
+
+
+def print_receipt(receipt, **more):
+    emit("receipt", message_id=receipt.message_id, receive_handle=receipt.receive_handle.token, **more)
 
 
 def as_dict(error):
@@ -86,11 +93,11 @@ def as_dict(error):
             "metadata": dict(error.metadata), "details": details}
 
 
-def print_status(error):
+def print_status(error, **more):
     """Prints how a call failed, from the trailers that need no types of Google's, and from those that do."""
     trailers = dict(error.trailing_metadata() or ())
     emit("status", code=error.code().name, message=error.details(), reason=trailers.get("replyq-reason", ""),
-         field=trailers.get("replyq-field", ""), rich=rich_status(trailers.get("grpc-status-details-bin")))
+         field=trailers.get("replyq-field", ""), rich=rich_status(trailers.get("grpc-status-details-bin")), **more)
 
 
 def rich_status(encoded):
