@@ -210,6 +210,7 @@ type WaitState uint8
 
 // The states.
 const (
+	WaitUnknown    WaitState = 0 // for what is in another shard, which is not asked
 	WaitEnded      WaitState = 1
 	WaitQueued     WaitState = 2
 	WaitDelayed    WaitState = 3
@@ -257,7 +258,8 @@ type CarrierDescription struct {
 	Failures  uint32
 	Until     Time
 	Consumers uint32
-	Paused    bool // its queue is
+	Paused    bool   // its queue is
+	Blocked   string // why its group may have no further delivery, if it may not
 }
 
 // QueueList answers [ListQueues], [CreateQueue] and [UpdateQueue].

@@ -1,5 +1,7 @@
 package broker
 
+import "fmt"
+
 // priorities is how many there are, from 0.
 const priorities = 10
 
@@ -32,6 +34,18 @@ type group struct {
 // after a failure blocks those behind it.
 func (g *group) blocked(limit uint32) bool {
 	return limit != 0 && g != nil && (g.leased >= limit || limit == 1 && g.held > 0)
+}
+
+// why says for what a group is blocked; nothing if it is not.
+func (g *group) why(limit uint32) string {
+	switch {
+	case !g.blocked(limit):
+		return ""
+	case g.leased >= limit:
+		return fmt.Sprintf("it has %d in flight, and may have no more", g.leased)
+	default:
+		return "a message of it that failed is held back, and the order is strict"
+	}
 }
 
 // rowOf is where a message of a queue is while it is ready.

@@ -30,25 +30,5 @@ func (c *caller) describe(req *queuepb.DescribeRequest) (operation, *broker.Erro
 		return op, err
 	}
 	op.request = &broker.Describe{Handle: h}
-	if h.Kind() == handles.Send {
-		op.fix = redact
-	}
 	return op, nil
-}
-
-// redact leaves out of a description what the holder of a send handle is not to see: who holds one may answer, and need
-// not know what others have answered, nor where else the handle went.
-func redact(body any) any {
-	d, ok := body.(*broker.Description)
-	if !ok {
-		return body
-	}
-	less := *d
-	less.FirstSequence, less.NextSequence, less.Readers = 0, 0, 0
-	less.Carriers = make([]broker.CarrierDescription, len(d.Carriers))
-	for i, carrier := range d.Carriers {
-		carrier.Message, carrier.Queue, carrier.Position = broker.MessageID{}, "", 0
-		less.Carriers[i] = carrier
-	}
-	return &less
 }

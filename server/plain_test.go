@@ -237,23 +237,6 @@ func TestGoneHandles(t *testing.T) {
 	})
 }
 
-// TestDescribe: whoever holds only the send handle sees less.
-func TestDescribe(t *testing.T) {
-	c := newClient(t)
-	pipe := must[*queuepb.OpenPipeResponse](t)(c.OpenPipe(c.ctx, &queuepb.OpenPipeRequest{}))
-	must[*queuepb.EnqueueResponse](t)(c.Enqueue(c.ctx, &queuepb.EnqueueRequest{
-		Queue: "work", Message: &queuepb.Message{ReplyTo: pipe.SendHandle},
-	}))
-	full := must[*queuepb.DescribeResponse](t)(c.Describe(c.ctx, &queuepb.DescribeRequest{Handle: pipe.ReceiveHandle}))
-	if full.NextSequence != 1 || len(full.Carriers) != 1 || full.Carriers[0].Queue != "work" || full.Summary == "" {
-		t.Errorf("Describe(receive) = %v, want sequence, carrier and summary", full)
-	}
-	less := must[*queuepb.DescribeResponse](t)(c.Describe(c.ctx, &queuepb.DescribeRequest{Handle: pipe.SendHandle}))
-	if less.NextSequence != 0 || len(less.Carriers) != 1 || less.Carriers[0].Queue != "" || less.Carriers[0].MessageId != "" {
-		t.Errorf("Describe(send) = %v, want neither sequence nor queue nor message", less)
-	}
-}
-
 // TestQueues walks the pages of ListQueues.
 func TestQueues(t *testing.T) {
 	bed := testbed.New(t)
