@@ -179,6 +179,10 @@ func (d *Delivery) Settle(ctx context.Context, s Settlement) (SettleResult, erro
 	if err != nil {
 		return SettleResult{}, err
 	}
+	return settleResult(&response)
+}
+
+func settleResult(response *queuepb.SettleResponse) (SettleResult, error) {
 	result := SettleResult{Already: response.GetAlready(), Dead: response.GetDead()}
 	for _, r := range response.GetReplies() {
 		result.Replies = append(result.Replies, replyOutcome(r))
@@ -194,14 +198,19 @@ func (d *Delivery) Settle(ctx context.Context, s Settlement) (SettleResult, erro
 }
 
 func (d *Delivery) appendSettle(b []byte, s *Settlement) []byte {
+	return appendSettle(b, fieldOf(opSettle), d.lease, s, s.replyRequests(d.replyTo))
+}
+
+// replyRequests are the replies; those that say not where to go to replyTo.
+func (s *Settlement) replyRequests(replyTo string) []replyRequest {
 	replies := make([]replyRequest, len(s.Replies))
 	for i, r := range s.Replies {
 		replies[i] = replyRequest{to: r.To.Text(), answer: r.Answer, err: r.Err, splice: r.Splice, more: r.More}
 		if r.To.IsZero() {
-			replies[i].to = d.replyTo
+			replies[i].to = replyTo
 		}
 	}
-	return appendSettle(b, fieldOf(opSettle), d.lease, s, replies)
+	return replies
 }
 
 // settledWith keeps the books after an attempt to settle.
