@@ -20,6 +20,7 @@ type consumeCmd struct {
 	Wait   time.Duration `placeholder:"TIME" help:"Stop when no message came for so long. Default: wait for ever."`
 	Lease  time.Duration `placeholder:"TIME" help:"Lease time, 1s to 12h. Default: the queue's, else 30s."`
 	Raw    bool          `help:"Write payloads alone, as they are."`
+	consumerFlags
 }
 
 // Help is shown by consume --help.
@@ -36,7 +37,9 @@ func (c *consumeCmd) Run(a *app) error {
 	if c.Max < 0 {
 		return usageError("--max must not be negative")
 	}
-	config := client.ConsumeConfig{LeaseTime: c.Lease, MaxInFlight: 1, MaxDeliveries: c.Max}
+	config := client.ConsumeConfig{
+		LeaseTime: c.Lease, MaxInFlight: 1, MaxDeliveries: c.Max, ConsumerID: c.ID, DisconnectGrace: c.Grace,
+	}
 	if !c.Ack {
 		config.MaxDeliveries = max(c.Max, 1)
 		config.MaxInFlight = config.MaxDeliveries

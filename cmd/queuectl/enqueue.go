@@ -13,6 +13,7 @@ type enqueueCmd struct {
 	Payload string    `arg:"" help:"The payload, or - for standard input."`
 	ReplyTo handleArg `placeholder:"HANDLE" help:"The send handle to which the answer shall go."`
 	Pipe    bool      `help:"Open a pipe for the answer and print its receive handle."`
+	Lines   bool      `help:"Each line of the payload is a message of its own; they are sent in batches."`
 	contentFlags
 	storeFlags
 	pipeFlags
@@ -24,14 +25,15 @@ func (enqueueCmd) Help() string { return jsonHelp("receipt") }
 // Run enqueues.
 func (c *enqueueCmd) Run(a *app) error {
 	if c.set() && !c.Pipe {
-		return usageError("--timeout, --parent, --capacity and --retain are about a pipe: add --pipe")
+		return usageError("--timeout, --parent, --capacity, --capacity-bytes and --retain are about a pipe: add --pipe")
+	}
+	if c.Lines && c.IdempotencyKey != "" {
+		return usageError("give one of --lines and --idempotency-key: a key is for one message")
 	}
 	payload, err := a.payload(c.Payload)
 	if err != nil {
 		return err
 	}
-	message := c.message(payload)
-	message.ReplyTo = c.ReplyTo.handle
 	options := c.storeFlags.options()
 	if c.Pipe {
 		options = append(options, client.WithPipe(c.pipeFlags.options()))
@@ -39,6 +41,11 @@ func (c *enqueueCmd) Run(a *app) error {
 	if err := a.connect(); err != nil {
 		return err
 	}
+	if c.Lines {
+		return c.batches(a, payload, options)
+	}
+	message := c.message(payload)
+	message.ReplyTo = c.ReplyTo.handle
 	receipt, err := a.client.Enqueue(a.ctx, c.Queue, message, options...)
 	if err != nil {
 		return err
@@ -48,6 +55,13 @@ func (c *enqueueCmd) Run(a *app) error {
 }
 
 func (a *app) receipt(queue string, r client.Receipt) {
+	a.receiptLines(queue, r)
+	if !a.JSON {
+		a.remarks(queue, r)
+	}
+}
+
+func (a *app) receiptLines(queue string, r client.Receipt) {
 	if a.JSON {
 		a.emit(newReceiptRecord(queue, r))
 		return
@@ -57,7 +71,6 @@ func (a *app) receipt(queue string, r client.Receipt) {
 		lines = append(lines, "receive  "+r.ReceiveHandle.Text(), "deadline "+r.PipeDeadline.Local().Format(time.RFC3339))
 	}
 	a.print(strings.Join(lines, "\n") + "\n")
-	a.remarks(queue, r)
 }
 
 // remarks tells what about a receipt may be a surprise.

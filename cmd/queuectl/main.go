@@ -46,6 +46,9 @@ type cli struct {
 	Call           callCmd           `cmd:"" help:"Store a message and print the replies to it as they come." example:"queuectl call reports 'march' --timeout 30s"`
 	Consume        consumeCmd        `cmd:"" help:"Print messages: look at them and give them back, ack them, or hold them." example:"queuectl consume orders --ack --max 10"`
 	Work           workCmd           `cmd:"" help:"Run a command for each message: payload on its standard input, each line it prints is a reply." usage:"work QUEUE -- CMD…" example:"queuectl work reports --concurrency 4 -- ./make-report --month"`
+	Settle         settleCmd         `cmd:"" help:"Settle a delivery by its lease: ack, retry, reject or release it." example:"queuectl settle qh1l_… retry --delay 10s --reason 'no disk'"`
+	Extend         extendCmd         `cmd:"" help:"Give a delivery more time, by its lease." example:"queuectl extend qh1l_… 5m"`
+	Stop           stopCmd           `cmd:"" help:"Stop a consumer, wherever it runs: no more deliveries, and it ends when all it has is settled." example:"queuectl stop reports-2"`
 	Pipe           pipeCmd           `cmd:"" help:"Open a pipe and print both its handles." example:"queuectl pipe --timeout 10m"`
 	Reply          replyCmd          `cmd:"" help:"Reply through a send handle; ends the pipe unless --more is given." example:"queuectl reply qh1s_… 'half done' --more"`
 	Receive        receiveCmd        `cmd:"" help:"Print the replies of a pipe as they come, by its receive handle." example:"queuectl receive qh1r_… --from 3 --timeout 1m"`

@@ -26,9 +26,12 @@ var recordHelp = map[string]string{
 		"none)",
 	"worked": "message_id, queue, attempt, result (done, failed, retried, stopped), exit_code unless stopped, replies, " +
 		"message, seconds",
-	"pipe":    "send_handle, receive_handle, deadline",
-	"cancel":  "cancelled (always), reason",
-	"outcome": "outcome (delivered, buffered, ended, unknown), end_reason, sequence",
+	"settled":  "already, dead (always both)",
+	"extended": "lease_expires_at, waiter_gone (always both)",
+	"stopping": "in_flight (always)",
+	"pipe":     "send_handle, receive_handle, deadline",
+	"cancel":   "cancelled (always), reason",
+	"outcome":  "outcome (delivered, buffered, ended, unknown), end_reason, sequence",
 	"description": "state, summary, deadline, end {reason, last_sequence, error}, first_sequence, next_sequence, readers, " +
 		"outside, carriers [{message_id, queue, state, position, attempts, failures, until, consumers}]",
 	"queue": "name, ready, in_flight, delayed, dead, bytes, consumers, waiters, oldest_age_seconds, enqueued_total, " +

@@ -43,16 +43,23 @@ func (f *storeFlags) options() []client.EnqueueOption {
 	return o
 }
 
+// consumerFlags are about the consumer, by consume and work.
+type consumerFlags struct {
+	ID    string        `placeholder:"NAME" help:"Name of the consumer: one that comes back under it, within --grace, keeps what it had; stop takes it. Default: random."`
+	Grace time.Duration `placeholder:"TIME" help:"How long what it has waits for it when the connection is lost. Default 0: it goes to others at once."`
+}
+
 // pipeFlags say how a pipe behaves, by enqueue, call and pipe.
 type pipeFlags struct {
-	Timeout  time.Duration `placeholder:"TIME" help:"How long the pipe may stay open. Default 1h."`
-	Parent   handleArg     `placeholder:"HANDLE" help:"A pipe under which this one is opened: no later deadline, cancelled when that one fails."`
-	Capacity uint32        `placeholder:"N" help:"How many replies the pipe keeps for its readers. Default 1024."`
-	Retain   time.Duration `placeholder:"TIME" help:"How long the ended pipe is kept after it was read. Default 60s."`
+	Timeout       time.Duration `placeholder:"TIME" help:"How long the pipe may stay open. Default 1h."`
+	Parent        handleArg     `placeholder:"HANDLE" help:"A pipe under which this one is opened: no later deadline, cancelled when that one fails."`
+	Capacity      uint32        `placeholder:"N" help:"How many replies the pipe keeps for its readers. Default 1024."`
+	CapacityBytes uint64        `placeholder:"N" help:"How many bytes of replies it keeps. Default 4194304."`
+	Retain        time.Duration `placeholder:"TIME" help:"How long the ended pipe is kept after it was read. Default 60s."`
 }
 
 func (f *pipeFlags) options() client.PipeOptions {
-	return client.PipeOptions{Timeout: f.Timeout, Parent: f.Parent.handle, CapacityReplies: f.Capacity, Retain: f.Retain}
+	return client.PipeOptions{Timeout: f.Timeout, Parent: f.Parent.handle, CapacityReplies: f.Capacity, CapacityBytes: f.CapacityBytes, Retain: f.Retain}
 }
 
 func (f *pipeFlags) set() bool { return *f != pipeFlags{} }

@@ -20,7 +20,8 @@ type workCmd struct {
 	Max         int           `placeholder:"N" help:"Stop after so many messages. Default: no limit."`
 	Wait        time.Duration `placeholder:"TIME" help:"Stop when there was nothing to do for so long. Default: wait for ever."`
 	Lease       time.Duration `placeholder:"TIME" help:"Lease time, 1s to 12h; extended while the command runs. Default: the queue's, else 30s."`
-	Drain       time.Duration `default:"20s" placeholder:"TIME" help:"How long running commands may go on after Ctrl-C (${default})."`
+	consumerFlags
+	Drain time.Duration `default:"20s" placeholder:"TIME" help:"How long running commands may go on after Ctrl-C (${default})."`
 }
 
 // exitTemporary is the exit status with which a command asks for a retry: EX_TEMPFAIL of sysexits.h.
@@ -65,6 +66,7 @@ func (c *workCmd) Run(a *app) error {
 	}
 	return a.client.Work(a.ctx, client.WorkConfig{
 		Concurrency: c.Concurrency, LeaseTime: c.Lease, MaxDeliveries: c.Max, IdleTime: c.Wait, DrainGrace: c.Drain,
+		ConsumerID: c.ID, DisconnectGrace: c.Grace,
 	}, w.handle, c.Queue)
 }
 
