@@ -39,7 +39,12 @@ func TestPromise1EveryEndHasItsReason(t *testing.T) {
 		covered[test.want] = true
 		for face, wait := range faces {
 			t.Run(name+"/"+face, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { bringAbout(t, test, wait) })
+				synctest.Test(t, func(t *testing.T) {
+					c := newClient(t, testbed.InMemory())
+					receive, waiters := test.bringAbout(c, wait)
+					// One who comes when all is over sees the same.
+					test.check(t, append(waiters, wait(t, c, nil, &queuepb.ReceiveRequest{Handle: receive})))
+				})
 			})
 		}
 	}
@@ -50,59 +55,65 @@ func TestPromise1EveryEndHasItsReason(t *testing.T) {
 	}
 }
 
-func bringAbout(t *testing.T, test ending, wait waiting) {
-	c := newClient(t, testbed.InMemory())
-	var w waiter
-	var waiters []waiter
-	receive := &queuepb.ReceiveRequest{}
-	if test.call == nil {
-		h := c.bed.Keys.Mint(handles.Claims{
-			Kind: handles.Receive, Tenant: 1, Store: c.bed.Broker.Store() + 1, Slot: 1, Nonce: 1,
-			Expires: time.Now().Add(time.Hour).Unix(),
-		})
-		receive.Handle = &queuepb.Handle{Token: h.Text()}
-	} else {
-		if test.config != nil {
-			c.createQueue("work", test.config)
-		}
-		after := func() {}
-		if test.before != nil {
-			after = test.before(c)
-		}
-		test.call.Queue = "work"
-		w = wait(t, c, test.call, nil)
-		receive.Handle = w.receipt.ReceiveHandle
-		if !test.alone {
-			waiters = append(waiters, w, wait(t, c, nil, receive))
-		}
-		after()
-		if test.cause != nil {
-			test.cause(c, w)
-		}
+// bringAbout makes the call, and what ends it. It returns the pipe's receive handle, and those who were waiting.
+func (e ending) bringAbout(c *client, wait waiting) (receive *queuepb.Handle, waiters []waiter) {
+	t := c.t
+	t.Helper()
+	if e.call == nil {
+		return c.mintOf(handles.Receive, c.bed.Broker.Store()+1, 1, 1), nil
 	}
-	waiters = append(waiters, wait(t, c, nil, receive)) // it comes when all is over, and sees the same
+	if e.config != nil {
+		c.createQueue("work", e.config)
+	}
+	after := func() {}
+	if e.before != nil {
+		after = e.before(c)
+	}
+	e.call.Queue = "work"
+	w := wait(t, c, e.call, nil)
+	receive = w.receipt.ReceiveHandle
+	if !e.alone {
+		waiters = append(waiters, w, wait(t, c, nil, &queuepb.ReceiveRequest{Handle: receive}))
+	}
+	after()
+	if e.cause != nil {
+		e.cause(c, w)
+	}
+	return receive, waiters
+}
 
+// mintOf makes a genuine handle of the first tenant.
+func (c *client) mintOf(kind handles.Kind, store, slot uint32, nonce uint64) *queuepb.Handle {
+	h := c.bed.Keys.Mint(handles.Claims{
+		Kind: kind, Tenant: 1, Store: store, Slot: slot, Nonce: nonce, Expires: time.Now().Add(time.Hour).Unix(),
+	})
+	return &queuepb.Handle{Token: h.Text()}
+}
+
+// check compares what waiters see.
+func (e ending) check(t *testing.T, waiters []waiter) {
+	t.Helper()
 	var first *queuepb.End
 	for _, w := range waiters {
 		got := w.end()
-		if got.GetReason() != test.want {
-			t.Fatalf("end = %v, want %v", got.End, test.want)
+		if got.GetReason() != e.want {
+			t.Fatalf("end = %v, want %v", got.End, e.want)
 		}
 		of := got.GetError()
-		if got := (refusal{codes.Code(of.GetCode()), of.GetReason(), of.GetField()}); got != test.status {
-			t.Errorf("error of the end = %v, want %v", got, test.status)
+		if got := (refusal{codes.Code(of.GetCode()), of.GetReason(), of.GetField()}); got != e.status {
+			t.Errorf("error of the end = %v, want %v", got, e.status)
 		}
-		if test.status.Code != codes.OK && of.GetMessage() == "" {
+		if e.status.Code != codes.OK && of.GetMessage() == "" {
 			t.Error("the end has no sentence")
 		}
-		if got.LastSequence != uint64(len(test.replies)) {
-			t.Errorf("last_sequence = %d, want %d", got.LastSequence, len(test.replies))
+		if got.LastSequence != uint64(len(e.replies)) {
+			t.Errorf("last_sequence = %d, want %d", got.LastSequence, len(e.replies))
 		}
-		if diff := cmp.Diff(test.replies, got.replies); diff != "" {
+		if diff := cmp.Diff(e.replies, got.replies); diff != "" {
 			t.Errorf("replies (-want +got):\n%s", diff)
 		}
-		if got.status != nil && *got.status != test.status {
-			t.Errorf("status = %v, want %v", *got.status, test.status)
+		if got.status != nil && *got.status != e.status {
+			t.Errorf("status = %v, want %v", *got.status, e.status)
 		}
 		if first == nil {
 			first = got.End
