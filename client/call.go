@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ func (c *Client) Call(ctx context.Context, queue string, message Message, option
 	if deadline, ok := ctx.Deadline(); ok && o.pipe.Timeout == 0 {
 		// A deadline that has passed is found by submit or by the first wait.
 		timeout = max(time.Until(deadline), time.Millisecond)
+	} else {
+		r.deadline = time.Now().Add(cmp.Or(o.pipe.Timeout, defaultTimeout)).UnixNano()
 	}
 	r.body = appendEnqueue(r.body, fieldOf(opCall), queue, &message, o, timeout)
 	r.repeatable = o.key != ""

@@ -7,7 +7,8 @@
 //
 // # What it promises
 //
-// Every call ends: with a result, with the reason the server gives, or with its context. Errors are [*Error] (a request
+// Every call ends: with a result, with the reason the server gives, with its context, or within 2 s of its pipe's deadline
+// if the server cannot be reached to tell (then with [ErrExpired] and an unknown outcome). Errors are [*Error] (a request
 // was refused) or [*EndError] (a pipe ended otherwise than OK); test them with [errors.Is] and a [Reason], such as
 // [ErrBroken] or [ReasonQueueFull]. An error's Outcome says whether the request may have been carried out after all.
 // A refusal that asks for patience (RESOURCE_EXHAUSTED or DRAINING with a time to wait) is waited for and repeated until

@@ -45,6 +45,11 @@ type reader struct {
 	unwatch  func() bool     // ends the watch of ctx
 	retry    *time.Timer     // for the refusal that is waited for
 	refusal  *Error          // the refusal itself
+	deadline int64           // of the pipe, as far as known, by our clock in Unix nanoseconds; 0: not known
+	dated    bool            // deadline is the server's word
+	watched  bool            // it is old enough for limit
+	limit    *time.Timer     // when deadline has passed
+	seen     uint64          // next, when limit last looked
 	wake     chan<- struct{} // of the goroutine that waits, for
 	want     want
 }
@@ -133,7 +138,7 @@ func (r *reader) result(res *result) {
 	}
 }
 
-// accepted takes the receipt of a call. (A receive's first answer tells nothing that is needed.)
+// accepted takes the receipt of a call, or the first answer of a receive.
 func (r *reader) accepted(kind opKind, bytes []byte) {
 	r.mu.Lock()
 	r.freeBody()
@@ -142,6 +147,8 @@ func (r *reader) accepted(kind opKind, bytes []byte) {
 	if kind == opCall && r.receipt == nil {
 		r.receipt = append(make([]byte, 0, len(bytes)), bytes...)
 		cancel = r.canceled
+	} else if kind == opReceive {
+		r.attachedLocked(bytes)
 	}
 	r.notifyLocked()
 	r.mu.Unlock()
@@ -252,7 +259,7 @@ func (r *reader) finish(err error) bool {
 		return false
 	}
 	r.done, r.err = true, err
-	unwatch, retry, ended := r.unwatch, r.retry, r.ended
+	unwatch, retry, limit, ended := r.unwatch, r.retry, r.limit, r.ended
 	r.unwatch, r.retry = nil, nil
 	r.notifyLocked()
 	r.mu.Unlock()
@@ -261,6 +268,9 @@ func (r *reader) finish(err error) bool {
 	}
 	if retry != nil {
 		retry.Stop()
+	}
+	if limit != nil {
+		limit.Stop()
 	}
 	if ended != nil {
 		ended()

@@ -11,14 +11,18 @@ import (
 
 // This file is about how a reader ends before its pipe does, and how it goes on after its stream was lost.
 
-// watch implements watcher: the reader is old enough for its context to be watched.
+// watch implements watcher: the reader is old enough for its context, and its pipe's deadline, to be watched.
 func (r *reader) watch() {
-	if r.ctx.Done() == nil {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.done {
+	if r.done {
+		return
+	}
+	r.watched = true
+	if r.limit == nil {
+		r.limitLocked()
+	}
+	if r.ctx.Done() != nil && r.unwatch == nil {
 		r.unwatch = context.AfterFunc(r.ctx, r.contextEnded)
 	}
 }

@@ -131,6 +131,9 @@ func (b *Bed) DialOptions() []grpc.DialOption {
 	return options
 }
 
+// DialMemory makes a bare connection to a Bed that is [InMemory], for those who put something in between.
+func (b *Bed) DialMemory(ctx context.Context) (net.Conn, error) { return b.memory.DialContext(ctx) }
+
 // Dial makes a connection of its own, which the Bed closes with itself.
 func (b *Bed) Dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient(b.Addr, append(b.DialOptions(), options...)...)
