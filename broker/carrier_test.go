@@ -11,7 +11,7 @@ import (
 
 // Queues "a" to "f" lie in several shards where there are several, so that forwarding and nesting cross them.
 
-func TestAckWithoutReplyBreaksThePipe(t *testing.T) {
+func TestPromise5AckWithoutReplyBreaksThePipe(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		call, _ := p.call("q", "m", broker.PipeOptions{})
@@ -32,7 +32,7 @@ func TestAckAfterARepliedStreamEndsItOK(t *testing.T) {
 	})
 }
 
-func TestHalfStreamOfALostConsumerDoesNotCountForTheNext(t *testing.T) {
+func TestPromise7HalfStreamOfALostConsumer(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		call, _ := p.call("q", "m", broker.PipeOptions{})
@@ -89,7 +89,7 @@ func TestForwardedToNobodyWhoRepliesBreaks(t *testing.T) {
 	})
 }
 
-func TestOnlyTheLastCopyDecides(t *testing.T) {
+func TestPromise5OnlyTheLastCopyDecides(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		call, _ := p.call("first", "m", broker.PipeOptions{})

@@ -259,7 +259,7 @@ func TestRedriveAfterThePipeHasEnded(t *testing.T) {
 	}
 }
 
-func TestEndPipe(t *testing.T) {
+func TestP17EndPipe(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		revoke := func(r *broker.EndPipe, want broker.Cancelled) {

@@ -23,7 +23,7 @@ func (c *client) callAgain(body string, k *broker.Key, from uint64) (op uint64, 
 	return op, expect[*broker.Receipt](c, op)
 }
 
-func TestKeyLeadsToTheSameMessageAndPipe(t *testing.T) {
+func TestP03SameKeySameMessageAndPipe(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		call, first := p.callAgain("m", key("k", "m"), 0)

@@ -57,7 +57,7 @@ func TestMaxInFlightBoundsDeliveries(t *testing.T) {
 	})
 }
 
-func TestRetryReturnsAfterItsDelay(t *testing.T) {
+func TestP09RetryReturnsAfterItsDelay(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		p.enqueue("q", handles.Handle{})
@@ -94,7 +94,7 @@ func TestReleaseCountsNoFailure(t *testing.T) {
 	})
 }
 
-func TestLeaseExpiresAndIsFenced(t *testing.T) {
+func TestP07LeaseExpiresAndIsFenced(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		p.enqueue("q", handles.Handle{})
@@ -191,7 +191,7 @@ func TestLostConsumerGivesBackInOrder(t *testing.T) {
 	})
 }
 
-func TestFailingTooOftenMakesADeadMessage(t *testing.T) {
+func TestP10FailingTooOftenMakesADeadMessage(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		call, _ := p.call("q", "poison", broker.PipeOptions{})
@@ -315,7 +315,7 @@ func TestExpiredMessageIsWithdrawn(t *testing.T) {
 	})
 }
 
-func TestTenThousandLeasesOverThirtyDays(t *testing.T) {
+func TestP09TenThousandLeasesOverThirtyDays(t *testing.T) {
 	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		const n = 10_000

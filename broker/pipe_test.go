@@ -9,7 +9,7 @@ import (
 	"github.com/replyq/replyq/handles"
 )
 
-func TestRepliesComeInSequenceAndThenTheEnd(t *testing.T) {
+func TestP05RepliesComeInSequence(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		call, _ := p.call("q", "m", broker.PipeOptions{})
@@ -131,7 +131,7 @@ func TestHeldReplyEndsWithItsPipe(t *testing.T) {
 	})
 }
 
-func TestReplyIDMakesRepeatsHarmless(t *testing.T) {
+func TestP12ReplyIDMakesRepeatsHarmless(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p := b.attach("p")
 		send, receive := p.pipe(broker.PipeOptions{})
@@ -177,7 +177,7 @@ func TestDelayBeyondTheDeadlineIsRefused(t *testing.T) {
 	})
 }
 
-func TestCancelReachesTheWork(t *testing.T) {
+func TestPromise9CancelReachesTheWork(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p, w := b.attach("p"), b.attach("w")
 		op := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1})
@@ -243,7 +243,7 @@ func TestAbandonedCallIsWithdrawnAfterItsGrace(t *testing.T) {
 	})
 }
 
-func TestCallerThatComesBackGetsEverything(t *testing.T) {
+func TestP13CallerThatComesBackGetsEverything(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		w := b.attach("w")
 		op := w.consume("q")

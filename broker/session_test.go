@@ -253,7 +253,7 @@ func TestRequireConsumer(t *testing.T) {
 	})
 }
 
-func TestNothingIsSaidBeforeItIsKept(t *testing.T) {
+func TestPromise6NothingIsSaidBeforeItIsKept(t *testing.T) {
 	var let chan error
 	openJournal := func(uint16) (journal.Journal, error) {
 		let = make(chan error) // in the bubble

@@ -40,7 +40,7 @@ func TestHello(t *testing.T) {
 }
 
 // Unanswered operations are sent again with their ids in their order; answered ones are not.
-func TestUnansweredAreSentAgain(t *testing.T) {
+func TestP24UnansweredAreSentAgain(t *testing.T) {
 	withFake(t, func(t *testing.T, c *Client) {
 		var wg sync.WaitGroup
 		for i := range 5 {

@@ -8,7 +8,7 @@ import (
 	"github.com/replyq/replyq/handles"
 )
 
-func TestEveryBitCounts(t *testing.T) {
+func TestP15EveryBitCounts(t *testing.T) {
 	ring := newRing(t)
 	for _, kind := range kinds() {
 		h := ring.Mint(claims(kind))
@@ -38,8 +38,8 @@ func verifyBytes(ring *handles.KeyRing, b []byte) error {
 	return ring.Verify(h, h.Tenant(), now)
 }
 
-// TestForgery tries random tokens, and tokens spliced from the fields of two genuine ones.
-func TestForgery(t *testing.T) {
+// TestP15Forgery tries random tokens, and tokens spliced from the fields of two genuine ones.
+func TestP15Forgery(t *testing.T) {
 	const tries = 200_000
 	rnd := rand.New(rand.NewPCG(1, 2)) // fixed: a failure repeats
 	random := func(b []byte) {

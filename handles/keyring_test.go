@@ -213,7 +213,7 @@ func TestReplaceRefusesBadFile(t *testing.T) {
 	}
 }
 
-func TestTenantEpoch(t *testing.T) {
+func TestP17TenantEpoch(t *testing.T) {
 	ring := newRing(t)
 	c := claims(handles.Send)
 	mine := ring.Mint(c)

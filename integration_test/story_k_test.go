@@ -115,7 +115,7 @@ func TestStoryKSecondSignal(t *testing.T) {
 }
 
 // The server is killed and comes back without its memory: waiters of the Go client learn that their pipes are lost.
-func TestStoryKLost(t *testing.T) {
+func TestP01WaitersOfAKilledServerLearnIt(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	c := s.client(t)

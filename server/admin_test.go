@@ -185,8 +185,8 @@ func administer(ctx context.Context, admin queuepb.AdminServiceClient, req proto
 	return trailer, err
 }
 
-// TestFullQueue: both faces are told to wait; what a Settle carries is stored.
-func TestFullQueue(t *testing.T) {
+// TestPromise8FullQueue: both faces are told to wait; what a Settle carries is stored.
+func TestPromise8FullQueue(t *testing.T) {
 	c := newClient(t)
 	c.createQueue("jobs", &queuepb.QueueConfig{MaxLength: 1})
 	d := func() *queuepb.Delivery {

@@ -35,8 +35,8 @@ func shutDown(t *testing.T, bed *testbed.Bed, limit time.Duration) (cancel, wait
 	}
 }
 
-// TestDrain: a session is told, finishes what it has, and leaves; then the server is gone, and nobody waited long.
-func TestDrain(t *testing.T) {
+// TestP22Drain: a session is told, finishes what it has, and leaves; then the server is gone, and nobody waited long.
+func TestP22Drain(t *testing.T) {
 	bed := testbed.New(t)
 	c := dial(t, bed)
 	s := c.openSession(&queuepb.Hello{}, opConsume(1, "work", 10), opCall(2, "work", "x"), opCall(3, "late", "y"))

@@ -151,7 +151,7 @@ func TestExtendLeases(t *testing.T) {
 	}
 }
 
-// TestGoneHandlesInSession: as TestGoneHandles, where the answer to a settle has to become one to a reply.
+// TestGoneHandlesInSession: as TestPromise4GoneHandlesStopNoAck, where the answer to a settle has to become one to a reply.
 func TestGoneHandlesInSession(t *testing.T) {
 	c := newClient(t)
 	s := c.openSession(&queuepb.Hello{}, opConsume(1, "work", 1), opEnqueue(2, "work"))

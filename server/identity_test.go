@@ -129,8 +129,8 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
-// TestTenants: a tenant does not see another's queues, and its handles mean nothing to another.
-func TestTenants(t *testing.T) {
+// TestP16TenantsAreApart: a tenant does not see another's queues, and its handles mean nothing to another.
+func TestP16TenantsAreApart(t *testing.T) {
 	a, lineA := server.NewAPIKey("a", 2, "p", time.Time{})
 	b, lineB := server.NewAPIKey("b", 3, "p", time.Time{})
 	keys, err := server.ParseAPIKeys([]byte(lineA + "\n" + lineB))

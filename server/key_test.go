@@ -10,8 +10,8 @@ import (
 	"github.com/replyq/replyq/api/queuepb"
 )
 
-// TestIdempotencyKey: what is compared, and what is not, the same on both faces.
-func TestIdempotencyKey(t *testing.T) {
+// TestPromise3OneEffectForOneKey: what is compared, and what is not, the same on both faces.
+func TestPromise3OneEffectForOneKey(t *testing.T) {
 	c := newClient(t)
 	open := must[*queuepb.OpenPipeResponse](t)
 	one, two := open(c.OpenPipe(c.ctx, &queuepb.OpenPipeRequest{})), open(c.OpenPipe(c.ctx, &queuepb.OpenPipeRequest{}))

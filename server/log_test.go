@@ -34,8 +34,8 @@ func (l *logs) String() string {
 	return l.buf.String()
 }
 
-// TestLogHasNoSecrets sends canaries wherever a client can put bytes, and looks for them at the finest log level.
-func TestLogHasNoSecrets(t *testing.T) {
+// TestP25LogHasNoSecrets sends canaries wherever a client can put bytes, and looks for them at the finest log level.
+func TestP25LogHasNoSecrets(t *testing.T) {
 	const canary = "CANARY-d41d8cd98f"
 	out := &logs{}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug - 8}))

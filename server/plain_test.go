@@ -157,8 +157,8 @@ func TestPlainConsumerCredit(t *testing.T) {
 	}
 }
 
-// TestGoneHandles: a reply through a handle whose pipe cannot be there any more is an outcome, and its ack is done.
-func TestGoneHandles(t *testing.T) {
+// TestPromise4GoneHandlesStopNoAck: a reply through a handle whose pipe cannot be there any more is an outcome, and its ack is done.
+func TestPromise4GoneHandlesStopNoAck(t *testing.T) {
 	clock := newClock()
 	c := newClient(t, testbed.WithServer(clock.server), testbed.WithBroker(clock.broker))
 	consumer := c.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}, LeaseTime: seconds(12 * 3600)})

@@ -11,9 +11,9 @@ import (
 	"github.com/replyq/replyq/internal/testbed"
 )
 
-// TestSlowConsumer: a session that does not read what it gave credit for is cut after 10 s, its leases go back, and
+// TestP21SlowConsumer: a session that does not read what it gave credit for is cut after 10 s, its leases go back, and
 // others notice nothing.
-func TestSlowConsumer(t *testing.T) {
+func TestP21SlowConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, testbed.InMemory())
 		slow := dial(t, c.bed)
