@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -330,6 +331,7 @@ func TestBadBytes(t *testing.T) {
 	conn := must[*grpc.ClientConn](t)(bed.Dial(grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}))))
 	c := dial(t, bed)
 	badName := append([]byte{0x0a, 2}, "a\xff"...)
+	unknown := append([]byte{0xa2, 0x06, 0x80, 0x80, 0x40}, make([]byte, 1<<20)...) // field 100, 1 MiB of it
 	for name, test := range map[string]struct {
 		method string
 		bytes  []byte
@@ -340,6 +342,15 @@ func TestBadBytes(t *testing.T) {
 		"bad UTF-8":       {"Enqueue", badName, refusal{codes.InvalidArgument, "QUEUE_NAME_INVALID", "queue"}},
 		"garbage, stream": {"Call", []byte("\xff\xff\xff\xff"), refusal{codes.InvalidArgument, "FRAME_MALFORMED", ""}},
 		"garbage, frame":  {"Session", []byte("\xff\xff\xff\xff"), refusal{codes.InvalidArgument, "FRAME_MALFORMED", ""}},
+
+		"29 small parts, unary":  {"EnqueueBatch", bytes.Repeat([]byte{0x0a, 0}, 1<<19), refusal{codes.InvalidArgument, "TOO_MANY_ELEMENTS", ""}},
+		"29 small parts, stream": {"Consume", bytes.Repeat([]byte{0x2a, 0}, 1<<19), refusal{codes.InvalidArgument, "TOO_MANY_ELEMENTS", ""}},
+		"29 small parts, frame":  {"Session", bytes.Repeat([]byte{0x12, 0}, 1<<19), refusal{codes.InvalidArgument, "TOO_MANY_ELEMENTS", ""}},
+		"30 nesting, unary":      {"Enqueue", bytes.Repeat([]byte{0xa3, 0x06}, 10_000), refusal{codes.InvalidArgument, "NESTING_TOO_DEEP", ""}},
+		"30 nesting, frame":      {"Session", bytes.Repeat([]byte{0xa3, 0x06}, 33), refusal{codes.InvalidArgument, "NESTING_TOO_DEEP", ""}},
+		"32 unknown, unary":      {"Enqueue", unknown, refusal{codes.InvalidArgument, "UNKNOWN_FIELDS_TOO_LARGE", ""}},
+		"32 unknown, stream":     {"Call", unknown, refusal{codes.InvalidArgument, "UNKNOWN_FIELDS_TOO_LARGE", ""}},
+		"32 unknown, frame":      {"Session", unknown, refusal{codes.InvalidArgument, "UNKNOWN_FIELDS_TOO_LARGE", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stream, err := conn.NewStream(c.ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true},

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"reflect"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
@@ -72,18 +73,38 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.fallback.Unmarshal(data, v)
 	}
 	buf := data.Materialize()
-	// The place to look at the wire form before it becomes messages: counting elements, nesting and unknown fields here
-	// is what will bound how much heap a hostile frame can ask for.
-	if err := m.UnmarshalVTUnsafe(buf); err != nil {
+	wrong := faultNone
+	if sh, ok := shapes[reflect.TypeOf(v)]; ok {
+		s := newScan(len(buf), 0)
+		wrong = s.message(buf, sh, 1)
+	}
+	if wrong == faultNone && m.UnmarshalVTUnsafe(buf) != nil {
+		wrong = faultMalformed
+	}
+	if wrong != faultNone {
 		m.Reset()
-		m.ProtoReflect().SetUnknown(frameMalformed)
+		m.ProtoReflect().SetUnknown(faultMarks[wrong : wrong+1])
 	}
 	return nil
 }
 
-// frameMalformed is set as the unknown fields of a message that could not be decoded. It is known by its place in
-// memory, so that no bytes from outside can be taken for it.
-var frameMalformed = []byte(reasonFrameMalformed)
+// faultMarks has a byte for each fault. It is set as the unknown fields of a message that was not decoded, and known by
+// its place in memory, so that no bytes from outside can be taken for it.
+var faultMarks = make([]byte, faultUnknown+1)
+
+// faultOf finds the mark.
+func faultOf(m generated) fault {
+	unknown := m.ProtoReflect().GetUnknown()
+	if len(unknown) == 0 {
+		return faultNone
+	}
+	for f := range faultMarks {
+		if &unknown[0] == &faultMarks[f] {
+			return fault(f)
+		}
+	}
+	return faultNone
+}
 
 // frameError is what the codec found wrong with a message.
 func (l limits) frameError(v any) error {
@@ -94,8 +115,8 @@ func (l limits) frameError(v any) error {
 				"a session frame may have %d bytes: put fewer operations into one", l.frame))
 		}
 	case generated:
-		if unknown := m.ProtoReflect().GetUnknown(); len(unknown) > 0 && &unknown[0] == &frameMalformed[0] {
-			return errFrameMalformed()
+		if f := faultOf(m); f != faultNone {
+			return f.error()
 		}
 	}
 	return nil

@@ -52,6 +52,7 @@ const (
 	reasonMaskInvalid            broker.Reason = "MASK_INVALID"
 	reasonMessageIDsInvalid      broker.Reason = "MESSAGE_IDS_INVALID"
 	reasonMoreInvalid            broker.Reason = "MORE_INVALID"
+	reasonNestingTooDeep         broker.Reason = "NESTING_TOO_DEEP"
 	reasonOpIDInvalid            broker.Reason = "OP_ID_INVALID"
 	reasonOpMissing              broker.Reason = "OP_MISSING"
 	reasonPageInvalid            broker.Reason = "PAGE_INVALID"
@@ -70,6 +71,8 @@ const (
 	reasonSlowConsumer           broker.Reason = "SLOW_CONSUMER"
 	reasonSubjectMissing         broker.Reason = "SUBJECT_MISSING"
 	reasonTimestampInvalid       broker.Reason = "TIMESTAMP_INVALID"
+	reasonTooManyElements        broker.Reason = "TOO_MANY_ELEMENTS"
+	reasonUnknownFieldsTooLarge  broker.Reason = "UNKNOWN_FIELDS_TOO_LARGE"
 	reasonVersionUnsupported     broker.Reason = "VERSION_UNSUPPORTED"
 	reasonWindowExceeded         broker.Reason = "WINDOW_EXCEEDED"
 )

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"slices"
 	"unsafe"
 
@@ -18,10 +17,12 @@ import (
 type inFrame struct {
 	buf      mem.Buffer
 	tooLarge bool
+	scan     scan // of what the generated code decodes of it
+	parts    int  // operations, credits and detached operations seen
 
 	hello           *queuepb.Hello
 	operations      []inOperation
-	credits         []queuepb.Credit
+	credits         []inCredit
 	detach          []uint64
 	answeredBelow   uint64
 	ping            uint64
@@ -40,9 +41,11 @@ type inOperation struct {
 	patient bool
 }
 
-// maxFrameMarks is how many credits and detached operations a frame may have together. In the memory that they take they
-// are up to forty times as long as on the wire.
-const maxFrameMarks = 64 << 10
+// An inCredit is a Credit.
+type inCredit struct {
+	operation, bytes uint64
+	items            uint32
+}
 
 // free gives the buffer back. Nothing of the frame may be used any more. What a frame of usual size needs is kept for
 // the next one.
@@ -64,50 +67,60 @@ func unlessLarge[T any](all []T) []T {
 // parse takes the frame apart. What it refuses ends the session, before much memory is taken for it.
 func (f *inFrame) parse() error {
 	b := f.buf.ReadOnlyData()
+	f.scan = newScan(len(b), 0)
 	var field wire.Field
-	var err error
 	for len(b) > 0 {
-		if b, err = field.Next(b); err == nil {
-			err = f.take(&field)
-		}
+		rest, err := field.Next(b)
+		wrong := faultNone
 		switch {
+		case field.Num > 7:
+			rest, wrong = f.scan.unknownField(b, 1)
 		case err != nil:
-			return errFrameMalformed()
-		case len(f.operations) > maxWindow:
-			return errWindowExceeded()
-		case len(f.credits)+len(f.detach) > maxFrameMarks:
-			return refuse(reasonFrameTooLarge, "", fmt.Sprintf(
-				"a session frame may have %d credits and detached operations: put fewer into one", maxFrameMarks))
+			wrong = faultMalformed
+		default:
+			wrong = f.take(&field, rest)
 		}
+		if wrong != faultNone {
+			return wrong.error()
+		}
+		b = rest
 	}
+	if len(f.operations) > maxWindow {
+		return errWindowExceeded()
+	}
+	f.scan.maxHeap += scanHeapOperation * len(f.operations)
 	return nil
 }
 
-func (f *inFrame) take(field *wire.Field) error {
+// take takes one field; rest is what is behind it.
+func (f *inFrame) take(field *wire.Field, rest []byte) fault {
 	switch {
 	case field.Num == 2 && field.Type == protowire.BytesType:
-		f.operations = append(f.operations, inOperation{})
-		return f.operations[len(f.operations)-1].parse(field.Bytes)
-	case field.Num == 1 && field.Type == protowire.BytesType:
-		if f.hello == nil {
-			f.hello = &queuepb.Hello{}
-		}
-		return f.hello.UnmarshalVT(field.Bytes)
-	case field.Num == 3 && field.Type == protowire.BytesType:
-		f.credits = append(f.credits, queuepb.Credit{})
-		return f.credits[len(f.credits)-1].UnmarshalVT(field.Bytes)
-	case field.Num == 4 && field.Type == protowire.BytesType: // packed
-		for packed := field.Bytes; len(packed) > 0 && len(f.detach) <= maxFrameMarks; {
-			id, n := protowire.ConsumeVarint(packed)
-			if n < 0 {
-				return wire.ErrMalformed
+		if len(f.operations) <= maxWindow { // one more than allowed is enough to know
+			f.operations = append(f.operations, inOperation{})
+			if f.operations[len(f.operations)-1].parse(field.Bytes) != nil {
+				return faultMalformed
 			}
-			f.detach, packed = append(f.detach, id), packed[n:]
 		}
-	case field.Num <= 3 || field.Num <= 7 && field.Type != protowire.VarintType:
-		return wire.ErrMalformed
+		return f.part()
+	case field.Num == 1 && field.Type == protowire.BytesType:
+		return f.takeHello(field.Bytes)
+	case field.Num == 3 && field.Type == protowire.BytesType:
+		if f.scan.elements++; f.scan.elements > f.scan.maxElements {
+			return faultElements
+		}
+		f.credits = append(roomFor(f.credits, rest, 3), inCredit{})
+		if wrong := f.credits[len(f.credits)-1].parse(field.Bytes, &f.scan); wrong != faultNone {
+			return wrong
+		}
+		return f.part()
+	case field.Num == 4 && field.Type == protowire.BytesType:
+		return f.takeDetach(field.Bytes)
+	case field.Num <= 3 || field.Type != protowire.VarintType:
+		return faultMalformed
 	case field.Num == 4:
-		f.detach = append(f.detach, field.Number)
+		f.detach = append(roomFor(f.detach, rest, 4), field.Number)
+		return f.part()
 	case field.Num == 5:
 		f.answeredBelow = field.Number
 	case field.Num == 6:
@@ -115,7 +128,90 @@ func (f *inFrame) take(field *wire.Field) error {
 	case field.Num == 7:
 		f.resultsReceived = field.Number
 	}
-	return nil
+	return faultNone
+}
+
+// part counts what a frame may have many of.
+func (f *inFrame) part() fault {
+	if f.parts++; f.parts > maxElements {
+		return faultElements
+	}
+	return faultNone
+}
+
+func (f *inFrame) takeHello(b []byte) fault {
+	if wrong := f.scan.message(b, helloShape, 2); wrong != faultNone {
+		return wrong
+	}
+	if f.hello == nil {
+		f.hello = &queuepb.Hello{}
+	}
+	if f.hello.UnmarshalVT(b) != nil {
+		return faultMalformed
+	}
+	return faultNone
+}
+
+// takeDetach takes packed numbers.
+func (f *inFrame) takeDetach(packed []byte) fault {
+	n := packedNumbers(packed, protowire.VarintType)
+	if f.parts += n; f.parts > maxElements {
+		return faultElements
+	}
+	f.detach = slices.Grow(f.detach, n)
+	for len(packed) > 0 {
+		id, n := protowire.ConsumeVarint(packed)
+		if n < 0 {
+			return faultMalformed
+		}
+		f.detach, packed = append(f.detach, id), packed[n:]
+	}
+	return faultNone
+}
+
+// roomFor makes room in a list that gets long, for as many fields of its number as follow: growing step by step it would
+// take several times the memory.
+func roomFor[T any](list []T, rest []byte, num protowire.Number) []T {
+	if len(list) < cap(list) || len(list) < fullFrame {
+		return list
+	}
+	n := 1
+	var field wire.Field
+	for err := error(nil); len(rest) > 0 && n < maxElements; {
+		if rest, err = field.Next(rest); err != nil {
+			break
+		}
+		if field.Num == num {
+			n++
+		}
+	}
+	return slices.Grow(list, n)
+}
+
+// parse decodes a credit.
+func (c *inCredit) parse(b []byte, s *scan) fault {
+	var field wire.Field
+	for len(b) > 0 {
+		rest, err := field.Next(b)
+		wrong := faultNone
+		switch {
+		case field.Num > 3:
+			rest, wrong = s.unknownField(b, 2)
+		case err != nil || field.Type != protowire.VarintType:
+			wrong = faultMalformed
+		case field.Num == 1:
+			c.operation = field.Number
+		case field.Num == 2:
+			c.items = uint32(field.Number)
+		case field.Num == 3:
+			c.bytes = field.Number
+		}
+		if wrong != faultNone {
+			return wrong
+		}
+		b = rest
+	}
+	return faultNone
 }
 
 // parse reads what has to be known of an operation before it is decoded.
@@ -126,6 +222,10 @@ func (o *inOperation) parse(b []byte) error {
 	var err error
 	for len(b) > 0 {
 		if b, err = field.Next(b); err != nil {
+			if field.Num > 16 {
+				plain = false
+				break // the scan says what is wrong with it
+			}
 			return err
 		}
 		switch {
@@ -151,8 +251,10 @@ func (o *inOperation) parse(b []byte) error {
 // A requestDecoder decodes operations. Those of the four frequent kinds that have nothing but the frequent fields are
 // decoded by hand into messages that are used again, which point into the frame's buffer: what checks and converts them
 // keeps nothing of them. The generated code would allocate six messages for a call and copy its strings. All others go
-// that way, on a copy of their bytes. TestDecode holds one against the other.
+// that way, scanned and on a copy of their bytes. TestDecode holds one against the other.
 type requestDecoder struct {
+	scan scan // of the frame
+
 	enqueue queuepb.Operation_Enqueue
 	call    queuepb.Operation_Call
 	reply   queuepb.Operation_Reply
@@ -183,9 +285,12 @@ func (d *requestDecoder) decode(o *inOperation) (request any, timeout *durationp
 			return &d.settle, nil, nil
 		}
 	}
+	if wrong := d.scan.message(o.raw, operationShape, 2); wrong != faultNone {
+		return nil, nil, wrong.error()
+	}
 	var whole queuepb.Operation
 	if err := whole.UnmarshalVTUnsafe(slices.Clone(o.raw)); err != nil {
-		return nil, nil, err
+		return nil, nil, errFrameMalformed()
 	}
 	return whole.Request, whole.Timeout, nil
 }
@@ -302,7 +407,7 @@ func (d *requestDecoder) decodeReply(b []byte) bool {
 		switch {
 		case field.Num == 1 && !number && r.Handle == nil && decodeHandle(field.Bytes, &d.handle):
 			r.Handle = &d.handle
-		case field.Num == 2 && !number:
+		case field.Num == 2 && !number && r.Body == nil:
 			d.payload.Payload = field.Bytes
 			r.Body = &d.payload
 		case field.Num == 5 && !number:

@@ -77,7 +77,11 @@ func checkDecode(t *testing.T, d *requestDecoder, raw []byte) {
 	var request any
 	var timeout *durationpb.Duration
 	if err == nil {
+		d.scan = newScan(len(raw), 1)
 		request, timeout, err = d.decode(&o)
+	}
+	if refused := (*broker.Error)(nil); errors.As(err, &refused) && refused.Reason != reasonFrameMalformed {
+		return // well-formed, and over a bound
 	}
 	if err != nil && wantErr == nil && pb.Unmarshal(raw, &queuepb.Operation{}) != nil {
 		return // the generated code takes numbers of more than 64 bits, the standard decoder does not either
@@ -159,9 +163,10 @@ func TestFrameBounds(t *testing.T) {
 		most int    // as many are taken
 		want broker.Reason
 	}{
-		{"operations", []byte{2<<3 | 2, 0}, maxWindow, reasonWindowExceeded},
-		{"credits", []byte{3<<3 | 2, 0}, maxFrameMarks, reasonFrameTooLarge},
-		{"detach", []byte{4 << 3, 1}, maxFrameMarks, reasonFrameTooLarge},
+		{"operations", []byte{2<<3 | 2, 0}, maxWindow, reasonTooManyElements},
+		{"small credits", []byte{3<<3 | 2, 0}, 1365, reasonTooManyElements},
+		{"credits", []byte{3<<3 | 2, 6, 1 << 3, 0, 2 << 3, 0, 3 << 3, 0}, maxElements, reasonTooManyElements},
+		{"detach", []byte{4 << 3, 1}, maxElements, reasonTooManyElements},
 	} {
 		in := &inFrame{buf: mem.SliceBuffer(bytes.Repeat(test.part, test.most))}
 		if err := in.parse(); err != nil {
@@ -175,13 +180,13 @@ func TestFrameBounds(t *testing.T) {
 		if err := in.parse(); !errors.As(err, &refused) || refused.Reason != test.want {
 			t.Errorf("two million %s: %v, want %s", test.name, err, test.want)
 		}
-		if n := len(in.operations) + len(in.credits) + len(in.detach); n > test.most+1 {
+		if n := len(in.operations) + len(in.credits) + len(in.detach); n > maxElements+1 {
 			t.Errorf("%d %s were taken", n, test.name)
 		}
 	}
 	packed := append(protowire.AppendVarint([]byte{4<<3 | 2}, 2_000_000), make([]byte, 2_000_000)...)
 	in := &inFrame{buf: mem.SliceBuffer(packed)}
-	if err := in.parse(); err == nil || len(in.detach) > maxFrameMarks+1 {
+	if err := in.parse(); err == nil || len(in.detach) > maxElements {
 		t.Errorf("two million packed: %v, %d were taken", err, len(in.detach))
 	}
 }
@@ -219,7 +224,8 @@ func TestParseFrame(t *testing.T) {
 			got.Operations = append(got.Operations, o)
 		}
 		for i := range in.credits {
-			got.Credits = append(got.Credits, &in.credits[i])
+			c := &in.credits[i]
+			got.Credits = append(got.Credits, &queuepb.Credit{OperationId: c.operation, Items: c.items, Bytes: c.bytes})
 		}
 		want := pb.CloneOf(request)
 		want.Detach = append(want.Detach, 9)
@@ -233,7 +239,7 @@ func TestParseFrame(t *testing.T) {
 		err := in.parse()
 		for i := range in.operations {
 			if err == nil {
-				_, _, err = new(requestDecoder).decode(&in.operations[i])
+				_, _, err = (&requestDecoder{scan: in.scan}).decode(&in.operations[i])
 			}
 		}
 		if err == nil {

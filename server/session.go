@@ -262,6 +262,7 @@ func (ss *session) take(in *inFrame) error {
 	}
 	few := false
 	if len(in.operations) > 0 {
+		ss.decoder.scan = in.scan
 		var err error
 		if few, err = ss.operations(in.operations); err != nil {
 			return err
@@ -314,7 +315,7 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 		o := &in[i]
 		request, timeout, err := ss.decoder.decode(o)
 		if err != nil {
-			return false, errFrameMalformed()
+			return false, err
 		}
 		op, refused := ss.operation(o, request, timeout, &batches)
 		switch {

@@ -1,22 +1,20 @@
 package server
 
-import "github.com/replyq/replyq/api/queuepb"
-
 // What a client says about what it has received and can take: credit, marks, confirmations, detaching.
 
 // grant gives credit. It reports whether the sender may go on.
-func (ss *session) grant(c *queuepb.Credit) bool {
+func (ss *session) grant(c *inCredit) bool {
 	ss.unread.Store(0)
-	if c.OperationId != 0 {
+	if c.operation != 0 {
 		ss.submitMu.Lock()
 		defer ss.submitMu.Unlock()
-		ss.broker.Credit(c.OperationId, c.Items)
+		ss.broker.Credit(c.operation, c.items)
 		return false
 	}
 	// At most what a session may ask for at first: more has no use, and would overflow some day.
 	for {
 		old := ss.credit.Load()
-		sum := min(old+int64(min(c.Bytes, maxCreditBytes)), maxCreditBytes)
+		sum := min(old+int64(min(c.bytes, maxCreditBytes)), maxCreditBytes)
 		if ss.credit.CompareAndSwap(old, sum) {
 			return old <= 0 && sum > 0
 		}

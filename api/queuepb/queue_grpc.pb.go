@@ -17,8 +17,9 @@
 //   - Every RPC may answer UNAUTHENTICATED (CREDENTIALS_MISSING, CREDENTIALS_INVALID: send `authorization: Bearer KEY`),
 //     RESOURCE_EXHAUSTED (SERVER_OVERLOADED: wait retry_after, then repeat), UNAVAILABLE (DRAINING: repeat at another
 //     server or after retry_after), UNIMPLEMENTED (NOT_IMPLEMENTED: this server does not have that field or RPC yet;
-//     field names it), INVALID_ARGUMENT (FRAME_MALFORMED: the bytes are not such a message) and INTERNAL (INTERNAL: a
-//     defect of the server, of which its log tells more). The comments of an RPC list what it adds to these.
+//     field names it), INVALID_ARGUMENT (FRAME_MALFORMED: the bytes are not such a message; TOO_MANY_ELEMENTS,
+//     NESTING_TOO_DEEP, UNKNOWN_FIELDS_TOO_LARGE: they would take far more memory than they are long, see docs/errors.md)
+//     and INTERNAL (INTERNAL: a defect of the server, of which its log tells more). The comments of an RPC list what it adds to these.
 //   - A request that is refused has changed nothing, unless the error's outcome says UNKNOWN.
 //   - A handle is checked where it is sent: HANDLE_INVALID (INVALID_ARGUMENT: damaged, forged, or made by another
 //     service), HANDLE_UNKNOWN (NOT_FOUND: another tenant's, or its pipe has been forgotten), HANDLE_EXPIRED and
@@ -182,9 +183,9 @@ type QueueServiceClient interface {
 	// outcome. Calls and Receives that had been answered go on with Receive from the next sequence.
 	//
 	// Errors that end the stream: FAILED_PRECONDITION HELLO_EXPECTED, VERSION_UNSUPPORTED; INVALID_ARGUMENT
-	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more
-	// unanswered operations than Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has
-	// the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
+	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, TOO_MANY_ELEMENTS, NESTING_TOO_DEEP,
+	// UNKNOWN_FIELDS_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more unanswered operations than
+	// Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
 	// the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that
 	// this server does not know).
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SessionRequest, SessionResponse], error)
@@ -488,9 +489,9 @@ type QueueServiceServer interface {
 	// outcome. Calls and Receives that had been answered go on with Receive from the next sequence.
 	//
 	// Errors that end the stream: FAILED_PRECONDITION HELLO_EXPECTED, VERSION_UNSUPPORTED; INVALID_ARGUMENT
-	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more
-	// unanswered operations than Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has
-	// the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
+	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, TOO_MANY_ELEMENTS, NESTING_TOO_DEEP,
+	// UNKNOWN_FIELDS_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more unanswered operations than
+	// Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
 	// the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that
 	// this server does not know).
 	Session(grpc.BidiStreamingServer[SessionRequest, SessionResponse]) error
