@@ -36,6 +36,7 @@ func (st *state) apply(f fact) {
 	case *factpb.PipeEnded:
 		p := st.pipes.at(f.Pipe)
 		p.state, p.reason = pipeEnded, EndReason(f.Reason)
+		st.usage.addPipes(p.tenant, -1, 0)
 		st.noteEnd(p, f)
 		if p.related {
 			p.related = false
@@ -48,6 +49,7 @@ func (st *state) apply(f fact) {
 		p := st.pipes.at(f.Pipe)
 		st.trim(f.Pipe, p.last()+1)
 		st.dropContent(p)
+		st.usage.add(p.tenant, KeptPipes, -p.size())
 		*p = pipe{live: p.live}
 		st.pipes.give(f.Pipe)
 	case *factpb.RepliesTrimmed:
@@ -65,13 +67,17 @@ func (st *state) apply(f fact) {
 		q.deleted = true
 		delete(st.byName, queueKey{q.tenant, q.name})
 	case *factpb.QueueForgotten:
+		st.usage.add(st.queues[f.Queue].tenant, KeptMessages, -queueSize)
 		st.queues[f.Queue] = nil
 		st.freeQueues = append(st.freeQueues, freeQueue{f.Queue, Time(f.At)})
 	case *factpb.SessionOpened:
 		st.sessions = append(st.sessions, &outcomes{key: string(f.Key)})
+		st.usage.add(tenantOfKey(string(f.Key)), KeptOutcomes, sessionSize)
 		st.sessionByKey[string(f.Key)] = f.Number
 	case *factpb.SessionForgotten:
-		delete(st.sessionByKey, st.sessions[f.Number].key)
+		o := st.sessions[f.Number]
+		st.usage.add(tenantOfKey(o.key), KeptOutcomes, -sessionSize-outcomeSize*cap(o.entries))
+		delete(st.sessionByKey, o.key)
 		st.sessions[f.Number] = nil
 	case *factpb.CarrierAdded:
 		p := st.pipes.at(f.Pipe)
@@ -130,6 +136,7 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 	}
 	m.setHandles(handlesOf(f.Handles))
 	st.order = max(st.order, f.Order)
+	st.count(m, +1)
 	st.carry(f.Slot, m)
 }
 
@@ -179,6 +186,7 @@ func (st *state) applyQueueCreated(f *factpb.QueueCreated) {
 		st.queues = append(st.queues, q)
 	}
 	st.byName[queueKey{f.Tenant, f.Name}] = q
+	st.usage.add(f.Tenant, KeptMessages, queueSize)
 }
 
 func (st *state) applyQueueConfigured(f *factpb.QueueConfigured) {
@@ -219,7 +227,9 @@ func (st *state) applyGone(f *factpb.Gone) {
 		st.freeMessage(f.Slot)
 		return
 	}
+	st.count(m, -1)
 	m.note(f.Consumer, f.Text, Time(f.At))
+	st.count(m, +1)
 	m.state, m.until, m.failures, m.extras.deadReason = messageDead, Time(f.At), f.Failures, EndReason(f.Fate)
 	q.dead = append(q.dead, f.Slot)
 	st.trimDead(q)
@@ -233,6 +243,7 @@ func (st *state) dropDead(q *queue, slot uint32) {
 
 func (st *state) freeMessage(slot uint32) {
 	m := st.messages.at(slot)
+	st.count(m, -1)
 	*m = message{live: m.live}
 	st.messages.give(slot)
 }
@@ -252,6 +263,7 @@ func (st *state) applyPipeOpened(f *factpb.PipeOpened) {
 		own := options // a variable of its own: only this one lies in the heap
 		p.options = &own
 	}
+	st.usage.addPipes(p.tenant, +1, p.size())
 	if f.Parent != nil {
 		st.relate(f.Slot).parent = refOf(f.Parent)
 	}
@@ -269,6 +281,7 @@ func (st *state) applyReplied(f *factpb.Replied) {
 		c.one = [1]reply{} // has moved
 	}
 	c.bytes += uint64(len(f.Body))
+	st.usage.add(p.tenant, KeptPipes, r.size())
 	st.rememberReply(p, f.ReplyId, f.Sequence)
 	if !p.noteReplied(r.source, r.attempt) {
 		p.bare = true
@@ -294,10 +307,13 @@ func (st *state) rememberReply(p *pipe, id string, sequence uint64) {
 		return
 	}
 	r := st.rareOf(p)
+	added := knownSize + heapSize(len(id))
 	if len(r.known) == maxKnownReplies {
+		added -= knownSize + heapSize(len(r.known[0].id))
 		r.known = slices.Delete(r.known, 0, 1)
 	}
 	r.known = append(r.known, byID{id, sequence})
+	st.usage.add(p.tenant, KeptPipes, added)
 }
 
 // noteEnd keeps what an end has beyond its reason.
@@ -307,23 +323,28 @@ func (st *state) noteEnd(p *pipe, f *factpb.PipeEnded) {
 	}
 	r := st.rareOf(p)
 	r.endBody, r.endText, r.endID, r.inner = f.Body, f.Text, f.ReplyId, pipeRef{}
+	st.usage.add(p.tenant, KeptPipes, heapSize(len(f.Body))+heapSize(len(f.Text))+heapSize(len(f.ReplyId)))
 }
 
 // trim drops the replies of a pipe before first, and with them the carriers that they were.
 func (st *state) trim(slot uint32, first uint64) {
-	c := st.pipes.at(slot).content
+	p := st.pipes.at(slot)
+	c := p.content
 	if c == nil {
 		return // there is nothing
 	}
 	n := int(first - c.first)
+	freed := 0
 	for i := range n {
 		r := &c.replies[i]
 		c.bytes -= uint64(len(r.body))
+		freed += r.size()
 		st.dropCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: slot, number: c.first + uint64(i)})
 		*r = reply{}
 	}
 	c.replies = c.replies[n:]
 	c.first = first
+	st.usage.add(p.tenant, KeptPipes, -freed)
 }
 
 func (st *state) applyFeeding(f *factpb.Feeding) {
@@ -343,6 +364,7 @@ func (st *state) applyFeeding(f *factpb.Feeding) {
 
 func (st *state) applyOutcome(f *factpb.Outcome) {
 	o := st.sessions[f.Op.Session]
+	room := cap(o.entries)
 	o.below = max(o.below, f.Op.AnsweredBelow)
 	// The older half goes at once, when all of it is below the mark or there are too many: so the rest moves down in the
 	// memory that there is, and seldom.
@@ -352,6 +374,9 @@ func (st *state) applyOutcome(f *factpb.Outcome) {
 		o.entries = o.entries[:kept]
 	}
 	o.entries = append(o.entries, outcomeOf(f))
+	if grown := cap(o.entries) - room; grown > 0 {
+		st.usage.add(tenantOfKey(o.key), KeptOutcomes, outcomeSize*grown)
+	}
 	// A reply that waited for room is answered after operations that came later.
 	for i := len(o.entries) - 1; i > 0 && o.entries[i].op < o.entries[i-1].op; i-- {
 		o.entries[i], o.entries[i-1] = o.entries[i-1], o.entries[i]

@@ -32,6 +32,11 @@ type Config struct {
 	// MaxKeys is how many idempotency keys of a tenant are remembered at a time, in each shard. Default 1,000,000: about
 	// 150 MB.
 	MaxKeys int
+	// MemoryLimit is how many bytes what is kept may take, see [Kept]. Over 70 % new messages and pipes of the tenants that
+	// have most are refused, over 85 % all; what frees memory never is. Default: no limit.
+	MemoryLimit int64
+	// Quota bounds each tenant.
+	Quota Quota
 	// Journal opens a shard's journal. Default: none.
 	Journal func(shard uint16) (journal.Journal, error)
 	// Now is the clock. Default: time.Now.
@@ -51,6 +56,7 @@ type Broker struct {
 	sessions   map[string]*Session // live ones that can come back, by key
 
 	attached atomic.Uint64 // sessions so far
+	budget   *budget
 
 	wg       sync.WaitGroup // the goroutine that carries
 	carryMu  sync.Mutex
@@ -60,7 +66,10 @@ type Broker struct {
 
 // Open makes a broker and, with a journal, restores what was kept.
 func Open(cfg Config) (*Broker, error) {
-	b := &Broker{store: cfg.Store, now: cfg.Now, log: cfg.Logger, sessions: make(map[string]*Session)}
+	b := &Broker{
+		store: cfg.Store, now: cfg.Now, log: cfg.Logger, sessions: make(map[string]*Session),
+		budget: newBudget(cfg.MemoryLimit, cfg.Quota),
+	}
 	if b.now == nil {
 		b.now = time.Now
 	}

@@ -15,6 +15,7 @@ func checkConsistent(t *testing.T, s *shard, restored bool) {
 	t.Helper()
 	checkKeys(t, s)
 	checkConsumers(t, s)
+	checkUsage(t, s)
 	st := s.st
 	type count struct{ ready, leased, delayed, bytes, leasedBytes, waiters uint64 }
 	counts := make(map[uint32]count)

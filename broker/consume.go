@@ -91,15 +91,21 @@ func (s *shard) timeConsumer(c *consumer, at Time) {
 }
 
 func (s *shard) checkQueues(l *link, r *Consume, all []string) *Error {
-	if !s.noAutoCreate {
-		return nil
-	}
+	tenant := l.session.identity.Tenant
+	made := 0
 	for _, name := range r.Queues {
-		if s.st.byName[queueKey{l.session.identity.Tenant, name}] == nil {
+		if s.st.byName[queueKey{tenant, name}] != nil {
+			continue
+		}
+		if s.noAutoCreate {
 			return errQueueNotFound(fmt.Sprintf("queues[%d]", slices.Index(all, name)), name, " and auto-creation is off")
 		}
+		made++
 	}
-	return nil
+	if made == 0 {
+		return nil
+	}
+	return s.checkRoom(tenant, made*queueSize, 0)
 }
 
 // reseat gives a consumer with room its place at those of its queues where it has none, and ends it if it has stopped

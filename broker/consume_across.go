@@ -79,6 +79,7 @@ func (s *Session) checkParts(parts []*Consume, r *Consume) *Error {
 		var err *Error
 		runner.run(func(sh *shard) {
 			if l := s.linkAt(sh); l != nil {
+				sh.allowed = s.broker.budget.allowance(s.total)
 				err = sh.checkConsume(l, p, r.Queues)
 			}
 		})

@@ -25,6 +25,7 @@ type enqueuePlan struct {
 	deadline  Time
 	notBefore Time
 	overflows bool // its queue is full, and drops messages for it
+	newQueue  bool // its queue is to be made
 }
 
 func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
@@ -42,6 +43,13 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 	plan, err := s.planEnqueue(l.session.identity.Tenant, e, pre, "message.", false)
 	if err == nil && e.Key != nil {
 		err = s.checkKeys(l.session.identity.Tenant)
+	}
+	if err == nil {
+		bytes, pipes := e.room()
+		if plan.newQueue {
+			bytes += queueSize
+		}
+		err = s.checkRoom(l.session.identity.Tenant, bytes, pipes)
 	}
 	if err != nil {
 		s.refuse(l, op.ID, err)
@@ -118,6 +126,7 @@ func (s *shard) planEnqueue(tenant uint32, e *Enqueue, pre *prepared, field stri
 		}
 	}
 	expiry := e.Expiry
+	plan.newQueue = q == nil
 	if q != nil {
 		if expiry == 0 {
 			expiry = q.config.DefaultExpiry

@@ -55,6 +55,9 @@ const (
 	ReasonConsumerTakenOver Reason = "CONSUMER_TAKEN_OVER"
 	ReasonConsumerUnknown   Reason = "CONSUMER_UNKNOWN"
 	ReasonDraining          Reason = "DRAINING"
+	ReasonServerOverloaded  Reason = "SERVER_OVERLOADED"
+	ReasonTenantQuota       Reason = "TENANT_QUOTA"
+	ReasonPipeQuota         Reason = "PIPE_QUOTA"
 )
 
 // An Error says what is wrong with an operation. It is an event's body where an operation is refused; the operation has

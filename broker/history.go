@@ -31,7 +31,9 @@ func (st *state) applyReturned(f *factpb.Returned) {
 		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)})
 	}
 	if m.state == messageLeased {
+		st.count(m, -1)
 		m.note(f.Consumer, f.Text, Time(f.At))
+		st.count(m, +1)
 	}
 	m.state, m.until = messageReady, Time(f.NotBefore)
 	if m.until != 0 {

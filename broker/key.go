@@ -72,6 +72,7 @@ func (st *state) applyKeyUsed(f *factpb.KeyUsed) {
 	k.number[u.ref] = k.dropped + uint64(len(k.entries))
 	k.byTenant[u.tenant]++
 	k.entries = append(k.entries, u)
+	st.usage.add(u.tenant, KeptOutcomes, keySize)
 }
 
 // forgetKeys drops the n oldest keys.
@@ -80,6 +81,7 @@ func (st *state) forgetKeys(n int) {
 	for range n {
 		u := &k.entries[k.start]
 		delete(k.number, u.ref)
+		st.usage.add(u.tenant, KeptOutcomes, -keySize)
 		if k.byTenant[u.tenant]--; k.byTenant[u.tenant] == 0 {
 			delete(k.byTenant, u.tenant)
 		}

@@ -66,6 +66,9 @@ func (s *shard) openPipe(l *link, op *Op, r *OpenPipe, pre *prepared) {
 			return
 		}
 		parent, err := s.planParent(&r.Options, pre)
+		if err == nil {
+			err = s.checkRoom(l.session.identity.Tenant, pipeSize, 1)
+		}
 		if err != nil {
 			s.refuse(l, op.ID, err)
 			return
@@ -426,7 +429,16 @@ const retiredMost = 100_000
 func (s *shard) retire(slot uint32) {
 	r := &s.retired
 	r.refs = append(r.refs, retiredPipe{slot, s.st.pipes.at(slot).nonce})
-	if len(r.refs)-r.start <= retiredMost {
+	s.forgetRetired()
+	if s.pressed {
+		s.forgetRetired() // one more than came: so there get to be fewer
+	}
+}
+
+// forgetRetired forgets the oldest of the pipes that were read, if there are many of them or memory is short.
+func (s *shard) forgetRetired() {
+	r := &s.retired
+	if n := len(r.refs) - r.start; n == 0 || n <= retiredMost && !s.pressed {
 		return
 	}
 	oldest := r.refs[r.start]

@@ -124,6 +124,7 @@ func (st *state) contentOf(p *pipe) *content {
 	}
 	c.first, c.replies = 1, c.one[:0]
 	p.content = c
+	st.usage.add(p.tenant, KeptPipes, contentSize)
 	return c
 }
 
@@ -132,6 +133,7 @@ func (st *state) rareOf(p *pipe) *pipeRare {
 	c := st.contentOf(p)
 	if c.rare == nil {
 		c.rare = new(pipeRare)
+		st.usage.add(p.tenant, KeptPipes, rareSize)
 	}
 	return c.rare
 }
@@ -146,6 +148,7 @@ func (st *state) dropContent(p *pipe) {
 		return
 	}
 	p.content = nil
+	st.usage.add(p.tenant, KeptPipes, -c.restSize())
 	if len(st.freeContents) < freeContentsMost {
 		*c = content{}
 		st.freeContents = append(st.freeContents, c)

@@ -28,7 +28,14 @@ func (s *shard) queueNamed(l *link, op *Op, name, field string) *queue {
 }
 
 func (s *shard) createQueue(l *link, op *Op, r *CreateQueue) {
-	q, created := s.queueFor(l.session.identity.Tenant, r.Queue)
+	tenant := l.session.identity.Tenant
+	if s.st.byName[queueKey{tenant, r.Queue}] == nil {
+		if err := s.checkRoom(tenant, queueSize, 0); err != nil {
+			s.refuse(l, op.ID, err)
+			return
+		}
+	}
+	q, created := s.queueFor(tenant, r.Queue)
 	if !created {
 		s.refuse(l, op.ID, &Error{
 			Code: CodeAlreadyExists, Reason: ReasonQueueExists, Field: "name",

@@ -140,11 +140,13 @@ func (s *shard) redrivenFromElsewhere(e *factpb.Sent) {
 func (st *state) applyRedriven(f *factpb.Redriven) {
 	m := st.messages.at(f.Slot)
 	st.dropDead(st.queues[m.queue], f.Slot)
+	st.count(m, -1)
 	m.state, m.queue, m.order, m.failures = messageReady, f.Queue, f.Order, 0
 	m.deadline, m.until = Time(f.Deadline), 0
 	m.setHandles(handlesOf(f.Handles))
 	m.replyToEnded = f.ReplyToEnded
 	m.extras.redriven, m.extras.deadReason = Time(f.At), 0
 	st.order = max(st.order, f.Order)
+	st.count(m, +1)
 	st.carry(f.Slot, m)
 }

@@ -25,10 +25,15 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 		s.emit(l, op.ID, true, &ReplyResult{Outcome: o.reply, EndReason: o.reason, Sequence: o.sequence})
 		return
 	}
+	if err := s.checkReplyRoom(r); err != nil {
+		s.refuse(l, op.ID, err)
+		return
+	}
 	until := s.now.Add(op.Timeout)
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
 		pre.use()
 		p := s.st.pipes.at(r.Handle.Slot())
+		s.countParked(r, +1)
 		waiting := *r // the request is its maker's again when Submit returns
 		p.live.park(parkedReply{l, Op{ID: op.ID, Patient: op.Patient, Request: &waiting}, &waiting, pre, until})
 		s.timePipe(r.Handle.Slot())
@@ -224,13 +229,13 @@ func (s *shard) hasRoom(slot uint32, p *pipe, n uint64) bool {
 		return replies == 0 || replies < uint64(p.options.capReplies) && bytes+n <= p.options.capBytes
 	}
 	replies, bytes := uint64(len(p.replies())), p.bytes()
-	if fits(replies, bytes) {
+	if fits(replies, bytes) && !s.pressed {
 		return true
 	}
 	passed := s.passedByAll(p)
 	kept := p.first()
 	first := kept
-	for first <= passed && !fits(replies, bytes) {
+	for first <= passed && (s.pressed || !fits(replies, bytes)) {
 		bytes -= uint64(len(p.replies()[first-kept].body))
 		replies--
 		first++
@@ -278,6 +283,7 @@ func (s *shard) retryParked(ref pipeRef) {
 		} else if !s.tryReply(w.link, &w.op, w.reply, w.pre, w.until > s.now) {
 			break
 		}
+		s.countParked(w.reply, -1)
 		n++
 	}
 	if *p.live.parked = slices.Delete(*p.live.parked, 0, n); len(*p.live.parked) == 0 {

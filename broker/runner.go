@@ -80,6 +80,7 @@ func (r *runner) callLocked(f func(*shard)) {
 			}
 		}
 	}()
+	r.shard.pressed = r.broker.budget.pressed()
 	r.shard.advance(TimeOf(r.broker.now()))
 	f(r.shard)
 	r.shard.finish()
@@ -115,6 +116,7 @@ func (r *runner) runKept(f func(*shard)) {
 // is something to carry to other shards.
 func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 	s := r.shard
+	r.broker.budget.take(s)
 	if r.keeper == nil {
 		r.handOverLocked(s.out)
 		clear(s.out)

@@ -34,7 +34,8 @@ type Session struct {
 	hasty         func() bool
 	answeredBelow atomic.Uint64
 	detached      atomic.Bool
-	passedOps     []opAt // ends that have reached the client, not yet told to the shards
+	total         *tenantTotal // of its tenant
+	passedOps     []opAt       // ends that have reached the client, not yet told to the shards
 	where         map[uint64]uint16
 
 	// links are the session's sides of the shards, each guarded by that shard's lock.
@@ -45,6 +46,7 @@ type Session struct {
 	mu        sync.Mutex
 	events    []Event
 	spent     []any // bodies of events that were handed back
+	uncounted bool  // it has ended: events are not counted any more
 	signalled bool
 	takenOver bool
 	edges     map[uint64]*edge // consumers over several shards, by operation; nil until there is one
@@ -55,7 +57,8 @@ type opAt struct{ op uint64 }
 // Attach makes a session.
 func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
 	s := &Session{
-		broker: b, identity: id, hasty: o.Hasty, links: make([]*link, len(b.runners)), ready: make(chan struct{}, 1),
+		broker: b, identity: id, hasty: o.Hasty, total: b.budget.of(id.Tenant),
+		links: make([]*link, len(b.runners)), ready: make(chan struct{}, 1),
 	}
 	if len(b.runners) > 1 {
 		s.salt = b.attached.Add(1)
@@ -97,6 +100,7 @@ func (s *Session) put(from *shard, woken *wokenSessions, out []outgoing) {
 			s.readyNow()
 		}
 	}
+	s.countLocked(len(out))
 	s.mu.Unlock()
 }
 
@@ -156,6 +160,7 @@ func (s *Session) Take(buf []Event) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.signalled = false
+	s.countLocked(-len(s.events))
 	buf = append(buf, s.events...)
 	clear(s.events)
 	s.events = s.events[:0]
@@ -240,6 +245,17 @@ func (s *Session) Close() {
 		s.broker.sessionsMu.Unlock()
 	}
 	s.end()
+	s.mu.Lock()
+	s.countLocked(-len(s.events))
+	s.uncounted = true
+	s.mu.Unlock()
+}
+
+// countLocked counts events that wait to be taken.
+func (s *Session) countLocked(n int) {
+	if n != 0 && !s.uncounted {
+		s.broker.budget.held.Add(int64(n * eventSize))
+	}
 }
 
 func (s *Session) end() {

@@ -28,6 +28,12 @@ type shard struct {
 	journalled bool
 	facts      []byte // a factpb.Batch
 
+	// allowed is what the operations at hand may add, and pressed that memory is short: both are the shell's word.
+	allowed allowance
+	pressed bool
+	// freshHeld is what replies that wait for room take more since the shell took notice.
+	freshHeld int64
+
 	noAutoCreate bool
 	maxKeys      int
 	draining     bool
@@ -74,7 +80,7 @@ type scratch struct {
 
 func newShard(number uint16, store uint32, now Time, draw func() uint64) *shard {
 	s := &shard{
-		st: newState(number, store), now: now, draw: draw,
+		st: newState(number, store), now: now, draw: draw, allowed: anything,
 		consumers: make(map[consumerKey]*consumer),
 		away:      make(map[awayKey]*consumer),
 		answers:   make(map[sentKey]answerPart),

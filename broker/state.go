@@ -28,6 +28,8 @@ type state struct {
 	settled settledLeases
 	keys    usedKeys
 	order   uint64 // the highest place given to a message
+
+	usage usage
 }
 
 type queueKey struct {
@@ -184,6 +186,7 @@ func newState(shard uint16, store uint32) *state {
 		inbox:        make(map[uint16]uint64),
 		relatives:    make(map[uint32]*relatives),
 		keys:         newUsedKeys(),
+		usage:        newUsage(),
 	}
 }
 

@@ -52,6 +52,7 @@ func (s *Session) submitTo(r *runner, ops []Op, pre *prepared) {
 			}
 			s.passedOps = s.passedOps[:0]
 		}
+		sh.allowed = s.broker.budget.allowance(s.total)
 		for i := range ops {
 			sh.do(l, &ops[i], pre)
 		}
@@ -269,6 +270,7 @@ func (x *crossing) do(op *Op) {
 	s := x.session
 	s.broker.runners[x.home].run(func(sh *shard) {
 		if l := s.linkAt(sh); l != nil {
+			sh.allowed = s.broker.budget.allowance(s.total)
 			sh.do(l, op, x.pre)
 		}
 	})

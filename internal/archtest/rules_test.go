@@ -107,6 +107,7 @@ var dependencyRules = []dependencyRule{
 // timers and keys. Every other file of the package, a new one too, belongs to the state machine:
 // it is told what time it is, and the same facts always give the same state.
 var shellFiles = map[string]bool{
+	"budget.go":  true, // what all shards may keep in memory together
 	"broker.go":  true, // opens, closes, finds the shard of a queue
 	"edge.go":    true, // what counts over all the parts of a Consume over several shards
 	"keeper.go":  true, // facts to the journal, and what waits for them
