@@ -203,6 +203,9 @@ func (b *Broker) Usage(tenant uint32) (all Usage) {
 // MemoryUsed is what counts against [Config.MemoryLimit] now.
 func (b *Broker) MemoryUsed() int64 { return b.budget.used() }
 
+// Hold counts memory that a server takes for its clients against [Config.MemoryLimit]; a negative number takes it off.
+func (b *Broker) Hold(bytes int64) { b.budget.held.Add(bytes) }
+
 // OpenSession counts a Session stream of a tenant against its quota, until done is called; or refuses it.
 func (b *Broker) OpenSession(tenant uint32) (done func(), err *Error) {
 	t := b.budget.of(tenant)

@@ -151,8 +151,12 @@ func (s *Server) removeSession(ss *session) {
 	s.closeIfIdleLocked()
 }
 
+// plainStreamSize is about what a plain RPC takes that streams.
+const plainStreamSize = 24 << 10
+
 // addStream counts plain RPCs that stream.
 func (s *Server) addStream(n int) {
+	s.broker.Hold(int64(n) * plainStreamSize)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams += n

@@ -72,6 +72,7 @@ const (
 	reasonSubjectMissing         broker.Reason = "SUBJECT_MISSING"
 	reasonTimestampInvalid       broker.Reason = "TIMESTAMP_INVALID"
 	reasonTooManyElements        broker.Reason = "TOO_MANY_ELEMENTS"
+	reasonTooManyForgeries       broker.Reason = "TOO_MANY_FORGERIES"
 	reasonUnknownFieldsTooLarge  broker.Reason = "UNKNOWN_FIELDS_TOO_LARGE"
 	reasonVersionUnsupported     broker.Reason = "VERSION_UNSUPPORTED"
 	reasonWindowExceeded         broker.Reason = "WINDOW_EXCEEDED"
@@ -88,6 +89,7 @@ var codeOf = map[broker.Reason]broker.Code{
 	reasonSessionTakenOver:      broker.CodeAborted,
 	reasonSlowConsumer:          broker.CodeResourceExhausted,
 	reasonVersionUnsupported:    broker.CodeFailedPrecondition,
+	reasonTooManyForgeries:      broker.CodeResourceExhausted,
 	reasonWindowExceeded:        broker.CodeResourceExhausted,
 	broker.ReasonDraining:       broker.CodeUnavailable,
 	broker.ReasonHandleUnknown:  broker.CodeNotFound,

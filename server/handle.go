@@ -20,7 +20,7 @@ func (c *caller) handle(h *queuepb.Handle, kind handles.Kind, field string) (
 	if err != nil {
 		return parsed, errHandleInvalid(field), nil
 	}
-	gone = c.srv.keys.Verify(parsed, c.id.Tenant, c.now)
+	gone = c.verify(parsed)
 	if errors.Is(gone, handles.ErrInvalid) {
 		return parsed, errHandleInvalid(field), nil
 	}
@@ -63,7 +63,7 @@ func (c *caller) lease(h *queuepb.Handle, field string) (handles.Handle, *broker
 		return parsed, refuse(broker.ReasonHandleKind, field,
 			"this is a "+kindText(got)+": put the lease here that came with the delivery")
 	}
-	err = c.srv.keys.Verify(parsed, c.id.Tenant, c.now)
+	err = c.verify(parsed)
 	if err != nil && !errors.Is(err, handles.ErrExpired) {
 		return parsed, refuse(broker.ReasonLeaseUnknown, field, textLeaseUnknown)
 	}

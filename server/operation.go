@@ -17,6 +17,8 @@ type caller struct {
 	now time.Time
 	// queue is the name that was checked last.
 	queue string
+	// forging says that the principal has sent too many handles with a wrong signature.
+	forging bool
 	// made keeps requests to be used again; nil where there is only one.
 	made *madeRequests
 }

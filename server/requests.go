@@ -222,7 +222,7 @@ func (o *inOperation) parse(b []byte) error {
 	var err error
 	for len(b) > 0 {
 		if b, err = field.Next(b); err != nil {
-			if field.Num > 16 {
+			if field.Num > 17 {
 				plain = false
 				break // the scan says what is wrong with it
 			}

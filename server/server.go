@@ -41,6 +41,10 @@ type Config struct {
 	MaxPayload int
 	// MaxPipeTimeout is the longest timeout of a pipe. Default 24 h.
 	MaxPipeTimeout time.Duration
+	// MaxConnections is how many connections there may be; one too many is closed at once. Default 4,096.
+	MaxConnections int
+	// MaxConnectionsPerAddress is how many of them may come from one address. Default: no bound.
+	MaxConnectionsPerAddress int
 	// NoReflection leaves out the reflection service, without which grpcurl needs the proto file.
 	NoReflection bool
 	// Now is the clock. Default time.Now.
@@ -56,6 +60,9 @@ type Server struct {
 	version string
 	limits  limits
 	now     func() time.Time
+
+	connections *connections
+	forgeries   forgeries
 
 	grpc   *grpc.Server
 	health *health.Server
@@ -130,6 +137,7 @@ func New(cfg Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.connections, s.forgeries.log = newConnections(&cfg, s.log), s.log
 	s.grpc = grpc.NewServer(s.options()...)
 	s.register(!cfg.NoReflection)
 	s.background.Go(s.watch)
@@ -196,7 +204,7 @@ func (s *Server) register(withReflection bool) {
 
 // Serve serves on a listener until [Server.Shutdown], and then returns nil. It may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(l); err != nil && !s.isDraining() {
+	if err := s.grpc.Serve(s.connections.listen(l)); err != nil && !s.isDraining() {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil

@@ -109,6 +109,11 @@ func (s *service) Session(
 	if refused != nil {
 		return refused
 	}
+	done, refused := s.broker.OpenSession(c.id.Tenant)
+	if refused != nil {
+		return refused
+	}
+	defer done()
 	ss := &session{
 		srv:      s.Server,
 		stream:   stream,
@@ -336,6 +341,9 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 	clear(ops)
 	ss.ops = ops
 	ss.caller.made.reset()
+	if ss.caller.forging {
+		return false, ss.endForging()
+	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	return len(in) <= fewOps && ss.open.Len()-ss.consumes <= fewOps, nil
