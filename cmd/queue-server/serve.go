@@ -30,6 +30,13 @@ type serveCmd struct {
 	NoAutoCreate bool          `env:"REPLYQ_NO_AUTO_CREATE" help:"Refuse queues that were not created, instead of making them on first use."`
 	NoReflection bool          `env:"REPLYQ_NO_REFLECTION" help:"Leave out gRPC reflection; grpcurl then needs queue.proto."`
 	MaxPayload   byteSize      `default:"1MiB" env:"REPLYQ_MAX_PAYLOAD" placeholder:"SIZE" help:"Limit for payloads, at most 3MiB (${default})."`
+
+	MemoryLimit              byteSize `env:"REPLYQ_MEMORY_LIMIT" placeholder:"SIZE" help:"Memory that the server may take: near it new messages and pipes are refused (75 % of the container's or machine's)."`
+	MaxConnections           int      `default:"4096" env:"REPLYQ_MAX_CONNECTIONS" placeholder:"N" help:"Connections at a time (${default})."`
+	MaxConnectionsPerAddress int      `env:"REPLYQ_MAX_CONNECTIONS_PER_ADDRESS" placeholder:"N" help:"Of those, from one address (no bound)."`
+	TenantBytes              byteSize `env:"REPLYQ_TENANT_BYTES" placeholder:"SIZE" help:"Memory that what one tenant has stored may take (no bound of its own)."`
+	TenantPipes              int64    `default:"2000000" env:"REPLYQ_TENANT_PIPES" placeholder:"N" help:"Open pipes of one tenant (${default})."`
+	TenantSessions           int64    `env:"REPLYQ_TENANT_SESSIONS" placeholder:"N" help:"Session streams of one tenant (no bound)."`
 }
 
 // Validate is called when the command line has been read.
@@ -38,8 +45,17 @@ func (c *serveCmd) Validate() error {
 		return fmt.Errorf("--max-payload is %d bytes: use at most %d, so that a message fits into what clients receive",
 			c.MaxPayload, server.LargestPayload)
 	}
+	if c.MaxConnections < 1 || c.MaxConnectionsPerAddress < 0 || c.TenantPipes < 1 || c.TenantSessions < 0 {
+		return errors.New("--max-connections and --tenant-pipes are at least 1, the other bounds at least 0, which is none")
+	}
+	if c.MemoryLimit > 0 && c.MemoryLimit < leastMemory {
+		return fmt.Errorf("--memory-limit is %d bytes: the server does not run well with less than 64MiB", c.MemoryLimit)
+	}
 	return nil
 }
+
+// leastMemory is the least that --memory-limit may be.
+const leastMemory = 64 << 20
 
 // Run serves until a signal.
 func (c *serveCmd) Run(std streams, code *int) error {
@@ -71,18 +87,24 @@ func (c *serveCmd) serve(std streams, signals <-chan os.Signal, code *int) error
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w (is another server running? --listen takes another address)", c.Listen, err)
 	}
-	b, err := broker.Open(broker.Config{Logger: log, NoAutoCreate: c.NoAutoCreate})
+	limit := c.memoryLimit(log, os.DirFS("/"))
+	guard(limit)
+	b, err := broker.Open(broker.Config{
+		Logger: log, NoAutoCreate: c.NoAutoCreate, MemoryLimit: limit,
+		Quota: broker.Quota{Bytes: int64(c.TenantBytes), Pipes: c.TenantPipes, Sessions: c.TenantSessions},
+	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("open the broker: %w", err), listener.Close())
 	}
 	srv, err := server.New(server.Config{
 		Broker: b, Keys: keys, APIKeys: apiKeys, Logger: log, Version: version,
 		MaxPayload: int(c.MaxPayload), NoReflection: c.NoReflection,
+		MaxConnections: c.MaxConnections, MaxConnectionsPerAddress: c.MaxConnectionsPerAddress,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close(), b.Close())
 	}
-	c.announce(log, listener.Addr(), apiKeys)
+	c.announce(log, listener.Addr(), apiKeys, limit)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
 	if err = c.await(log, signals, served, keys, apiKeys); err == nil {
@@ -174,11 +196,12 @@ func logReload(log *slog.Logger, file string, err error) {
 }
 
 // announce tells what is running, and what about it an operator should know.
-func (c *serveCmd) announce(log *slog.Logger, addr net.Addr, apiKeys *server.APIKeys) {
+func (c *serveCmd) announce(log *slog.Logger, addr net.Addr, apiKeys *server.APIKeys, memory int64) {
 	log.Info("serving",
 		slog.String("address", addr.String()),
 		slog.String("version", version),
-		slog.String("durability", server.DurabilityDescription))
+		slog.String("durability", server.DurabilityDescription),
+		slog.Int64("memory_limit", memory))
 	if c.KeyFile == "" {
 		log.Warn("handles are signed with a key that dies with this process: after a restart they are refused; " +
 			"--key-file keeps them, queue-server new-key makes one")
@@ -251,22 +274,22 @@ func readSecret(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// byteSize is a number of bytes, written like 1048576, 512KiB or 1MiB.
-type byteSize int
+// byteSize is a number of bytes, written like 1048576, 512KiB, 1MiB or 8GiB.
+type byteSize int64
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (b *byteSize) UnmarshalText(text []byte) error {
-	digits, unit := string(text), 1
-	for suffix, n := range map[string]int{"KiB": 1 << 10, "MiB": 1 << 20} {
+	digits, unit := string(text), int64(1)
+	for suffix, n := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
 		if cut, ok := strings.CutSuffix(digits, suffix); ok {
 			digits, unit = cut, n
 			break
 		}
 	}
-	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || n == 0 || n > 1<<30/uint64(unit) {
-		return fmt.Errorf("%q is no size: write bytes, or a number with KiB or MiB, at most 1 GiB", text)
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n <= 0 || n > 1<<50/unit {
+		return fmt.Errorf("%q is no size: write bytes, or a number with KiB, MiB or GiB", text)
 	}
-	*b = byteSize(int(n) * unit)
+	*b = byteSize(n * unit)
 	return nil
 }

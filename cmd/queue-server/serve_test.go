@@ -104,13 +104,13 @@ func TestReload(t *testing.T) {
 }
 
 func TestByteSize(t *testing.T) {
-	for give, want := range map[string]byteSize{"1": 1, "1048576": 1 << 20, "512KiB": 512 << 10, "3MiB": 3 << 20} {
+	for give, want := range map[string]byteSize{"1": 1, "1048576": 1 << 20, "512KiB": 512 << 10, "3MiB": 3 << 20, "8GiB": 8 << 30} {
 		var got byteSize
 		if err := got.UnmarshalText([]byte(give)); err != nil || got != want {
 			t.Errorf("UnmarshalText(%q) = %d, %v, want %d", give, got, err, want)
 		}
 	}
-	for _, give := range []string{"", "0", "-1", "1GiB", "1025MiB", "1 MiB", "MiB", "9999999999999"} {
+	for _, give := range []string{"", "0", "-1", "2000000GiB", "9999999999999999999", "1 MiB", "MiB", "1TB"} {
 		var got byteSize
 		if err := got.UnmarshalText([]byte(give)); err == nil {
 			t.Errorf("UnmarshalText(%q) = %d, want an error", give, got)
