@@ -23,7 +23,7 @@ func (s *shard) checkRoom(tenant uint32, bytes, pipes int) *Error {
 	n := int64(bytes)
 	switch a := &s.allowed; {
 	case s.st.usage.fresh+n > a.memory:
-		return errOverloaded()
+		return s.overloaded()
 	case t.freshBytes+n > a.bytes:
 		return &Error{
 			Code: CodeResourceExhausted, Reason: ReasonTenantQuota, RetryAfter: overloadRetry,
@@ -42,7 +42,7 @@ func (s *shard) checkRoom(tenant uint32, bytes, pipes int) *Error {
 // checkReplyRoom refuses a reply that leaves its pipe open, when there is no memory for it.
 func (s *shard) checkReplyRoom(r *Reply) *Error {
 	if r.More && r.Kind == ReplyPayload && s.st.usage.fresh+int64(replySize+heapSize(len(r.Body))) > s.allowed.replies {
-		return errOverloaded()
+		return s.overloaded()
 	}
 	return nil
 }
@@ -52,7 +52,8 @@ func (s *shard) countParked(r *Reply, sign int64) {
 	s.freshHeld += sign * int64(replySize+heapSize(len(r.Body)))
 }
 
-func errOverloaded() *Error {
+func (s *shard) overloaded() *Error {
+	s.overloads++
 	return &Error{
 		Code: CodeResourceExhausted, Reason: ReasonServerOverloaded, RetryAfter: overloadRetry,
 		Text: "the server has no memory for more; wait, then repeat. Settling, ending and cancelling go on",

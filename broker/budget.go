@@ -19,6 +19,8 @@ type budget struct {
 	held    atomic.Int64 // beside: what streams take, events on their way, replies that wait for room
 	tenants atomic.Int64 // that have something
 
+	overloads atomic.Uint64 // how often something was refused for want of memory
+
 	mu       sync.RWMutex
 	byTenant map[uint32]*tenantTotal
 }
@@ -43,12 +45,12 @@ type tenantTotal struct {
 
 // The marks of the memory, in hundredths of the limit.
 const (
-	// pressed is from when on things are given up that are kept only in case somebody asks for them.
-	pressedMark = 60
-	// soft is from when on the tenants that have most may add nothing.
-	softMark = 70
-	// hard is from when on nobody may.
-	hardMark = 85
+	// MemoryPressed is from when on things are given up that are kept only in case somebody asks for them.
+	MemoryPressed = 60
+	// MemorySoft is from when on the tenants that have most may add nothing.
+	MemorySoft = 70
+	// MemoryHard is from when on nobody may.
+	MemoryHard = 85
 )
 
 // eventSize is about what an event takes that waits to be sent. What it carries is its shard's.
@@ -88,6 +90,10 @@ func (b *budget) of(tenant uint32) *tenantTotal {
 
 // take adds what has changed in a shard, whose lock is held.
 func (b *budget) take(s *shard) {
+	if s.overloads != 0 {
+		b.overloads.Add(s.overloads)
+		s.overloads = 0
+	}
 	if s.freshHeld != 0 {
 		b.held.Add(s.freshHeld)
 		s.freshHeld = 0
@@ -128,7 +134,7 @@ func (b *budget) mark(hundredths int64) int64 {
 
 func (b *budget) used() int64 { return b.kept.Load() + b.held.Load() }
 
-func (b *budget) pressed() bool { return b.limit != 0 && b.used() > b.mark(pressedMark) }
+func (b *budget) pressed() bool { return b.limit != 0 && b.used() > b.mark(MemoryPressed) }
 
 // allowance is what a tenant may add just now.
 func (b *budget) allowance(t *tenantTotal) allowance {
@@ -143,10 +149,10 @@ func (b *budget) allowance(t *tenantTotal) allowance {
 		return a
 	}
 	used := b.used()
-	a.replies = b.mark(hardMark) - used
+	a.replies = b.mark(MemoryHard) - used
 	a.memory = a.replies
 	if b.hasMost(has) {
-		a.memory = b.mark(softMark) - used
+		a.memory = b.mark(MemorySoft) - used
 	}
 	return a
 }
@@ -199,6 +205,12 @@ func (b *Broker) Usage(tenant uint32) (all Usage) {
 	all.Sessions = b.budget.of(tenant).sessions.Load()
 	return all
 }
+
+// Overloads is how often something was refused with SERVER_OVERLOADED.
+func (b *Broker) Overloads() uint64 { return b.budget.overloads.Load() }
+
+// MemoryLimit is [Config.MemoryLimit]; 0 for none.
+func (b *Broker) MemoryLimit() int64 { return b.budget.limit }
 
 // MemoryUsed is what counts against [Config.MemoryLimit] now.
 func (b *Broker) MemoryUsed() int64 { return b.budget.used() }

@@ -33,6 +33,8 @@ type shard struct {
 	pressed bool
 	// freshHeld is what replies that wait for room take more since the shell took notice.
 	freshHeld int64
+	// overloads is how often something was refused for want of memory since then.
+	overloads uint64
 
 	noAutoCreate bool
 	maxKeys      int

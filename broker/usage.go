@@ -95,15 +95,18 @@ const (
 	queueSize   = int(unsafe.Sizeof(queue{})) + int(unsafe.Sizeof([rateMarks]rateMark{})) + 160
 )
 
-// heapSize is what so many bytes take of the heap: memory comes in sizes, an eighth apart at most.
+// heapSize is what so many bytes take of the heap: memory comes in sizes, an eighth apart at most, and what is large in
+// pages.
 func heapSize(n int) int {
 	switch {
 	case n == 0:
 		return 0
 	case n <= 256:
 		return (n + 15) &^ 15
-	default:
+	case n <= 32<<10:
 		return n + n/16
+	default:
+		return (n + 8<<10 - 1) &^ (8<<10 - 1)
 	}
 }
 

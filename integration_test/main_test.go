@@ -10,6 +10,7 @@
 //	REPLYQ_SKIP_POLYGLOT  not empty: leave out Python and Node
 //	REPLYQ_RACE           not empty: build queue-server with the race detector, whatever REPLYQ_BIN says
 //	REPLYQ_LOAD           how many requests each waiter of the load test makes
+//	REPLYQ_SOAK           how many times longer, or larger, the tests of overload are
 package integration_test
 
 import (

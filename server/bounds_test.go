@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -192,4 +193,26 @@ func greeted(t *testing.T, address string) net.Conn {
 	}
 	_ = conn.Close() // refused
 	return nil
+}
+
+// TestMemoryLog: the log says once that memory is short, and once that it is not any more.
+func TestMemoryLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lockedBuffer
+		c := newClient(t, testbed.InMemory(), testbed.WithBroker(func(cfg *broker.Config) { cfg.MemoryLimit = 1 << 20 }),
+			testbed.WithServer(func(cfg *server.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
+		for refused := error(nil); refused == nil; {
+			_, refused = c.Enqueue(c.ctx, &queuepb.EnqueueRequest{Queue: "q", Message: &queuepb.Message{Payload: make([]byte, 1<<10)}})
+		}
+		<-time.After(5 * time.Second)
+		if n := strings.Count(log.String(), "memory is short: "); n != 1 {
+			t.Errorf("%d lines say that memory is short, want one:\n%s", n, log.String())
+		}
+		admin := queuepb.NewAdminServiceClient(must[*grpc.ClientConn](t)(c.bed.Dial()))
+		must[*queuepb.PurgeQueueResponse](t)(admin.PurgeQueue(c.ctx, &queuepb.PurgeQueueRequest{Name: "q"}))
+		<-time.After(5 * time.Second)
+		if n := strings.Count(log.String(), "memory is not short any more"); n != 1 {
+			t.Errorf("%d lines say that it is not any more, want one:\n%s", n, log.String())
+		}
+	})
 }

@@ -176,8 +176,10 @@ func (s *Server) closeIfIdleLocked() {
 }
 
 // watch is the watchdog. gRPC's Send has no deadline, so it ends sessions whose clients give credit and do not read;
-// and it tells the broker of Ends that were written to sessions which submit nothing that could bring the word along.
+// and it tells the broker of Ends that were written to sessions which submit nothing that could bring the word along. It
+// also tells people when memory gets short.
 func (s *Server) watch() {
+	var memory memoryWatch
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -192,6 +194,7 @@ func (s *Server) watch() {
 					ss.flushPassed()
 				}
 			}
+			memory.look(s)
 		case <-s.stopping:
 			return
 		}

@@ -185,9 +185,11 @@ type QueueServiceClient interface {
 	// Errors that end the stream: FAILED_PRECONDITION HELLO_EXPECTED, VERSION_UNSUPPORTED; INVALID_ARGUMENT
 	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, TOO_MANY_ELEMENTS, NESTING_TOO_DEEP,
 	// UNKNOWN_FIELDS_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more unanswered operations than
-	// Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
-	// the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that
-	// this server does not know).
+	// Limits.window_operations), SLOW_CONSUMER, TENANT_QUOTA (too many sessions), TOO_MANY_FORGERIES (a hundred handles with a
+	// wrong signature within a minute); ABORTED SESSION_TAKEN_OVER (a newer stream has the session_id).
+	// INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in the result of the
+	// operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that this server does
+	// not know).
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SessionRequest, SessionResponse], error)
 }
 
@@ -491,9 +493,11 @@ type QueueServiceServer interface {
 	// Errors that end the stream: FAILED_PRECONDITION HELLO_EXPECTED, VERSION_UNSUPPORTED; INVALID_ARGUMENT
 	// OP_ID_INVALID (0, or in use), FRAME_MALFORMED, FRAME_TOO_LARGE, TOO_MANY_ELEMENTS, NESTING_TOO_DEEP,
 	// UNKNOWN_FIELDS_TOO_LARGE, SESSION_ID_INVALID; RESOURCE_EXHAUSTED WINDOW_EXCEEDED (more unanswered operations than
-	// Limits.window_operations), SLOW_CONSUMER; ABORTED SESSION_TAKEN_OVER (a newer stream has the session_id). INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in
-	// the result of the operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that
-	// this server does not know).
+	// Limits.window_operations), SLOW_CONSUMER, TENANT_QUOTA (too many sessions), TOO_MANY_FORGERIES (a hundred handles with a
+	// wrong signature within a minute); ABORTED SESSION_TAKEN_OVER (a newer stream has the session_id).
+	// INVALID_ARGUMENT CREDIT_INVALID (credit_bytes below one message) refuses the hello. All else is in the result of the
+	// operation: its plain RPC's errors, and INVALID_ARGUMENT OP_MISSING (no request in it, or one that this server does
+	// not know).
 	Session(grpc.BidiStreamingServer[SessionRequest, SessionResponse]) error
 	mustEmbedUnimplementedQueueServiceServer()
 }

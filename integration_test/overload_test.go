@@ -1,0 +1,254 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/client"
+)
+
+// scaled is n, or as many times that as REPLYQ_SOAK says: the tests of overload are short unless it is set.
+func scaled(t *testing.T, n int) int {
+	t.Helper()
+	v := os.Getenv("REPLYQ_SOAK")
+	if v == "" {
+		return n
+	}
+	times, err := strconv.Atoi(v)
+	if err != nil || times < 1 {
+		t.Fatalf("REPLYQ_SOAK=%q: want a number from 1", v)
+	}
+	return n * times
+}
+
+// peakMemory is the most physical memory that the server has had, in bytes, files of the program included.
+func (s *server) peakMemory(t *testing.T) int64 { return s.memory(t, "VmHWM:") }
+
+func (s *server) memory(t *testing.T, field string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		t.Skipf("the memory of a process cannot be read here: %v", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kib << 10
+		}
+	}
+	t.Fatalf("no %s in the status of the server", field)
+	return 0
+}
+
+// checkMemory holds the server to its limit, and a quarter.
+func (s *server) checkMemory(t *testing.T, limit int64) {
+	t.Helper()
+	peak := s.peakMemory(t)
+	t.Logf("at most %d MiB of memory with a limit of %d MiB", peak>>20, limit>>20)
+	if os.Getenv("REPLYQ_RACE") == "" && peak > limit*5/4 { // the race detector takes several times as much
+		t.Errorf("the server took %d MiB of memory, want at most %d, a quarter more than its limit", peak>>20, limit*5/4>>20)
+	}
+}
+
+// A crowd makes calls at a given pace, in a session by hand, whatever becomes of those before: an open loop. What is
+// refused it does not repeat.
+type crowd struct {
+	stream  queuepb.QueueService_SessionClient
+	payload []byte
+	over    chan struct{}
+
+	offered, accepted, refused, answered, ended atomic.Int64
+	other                                       atomic.Value // string: an end or error that was not expected
+
+	next uint64
+}
+
+// gather opens the session of a crowd, which counts results until the test is over.
+func gather(ctx context.Context, t *testing.T, s *server, size int) *crowd {
+	t.Helper()
+	stream, err := s.stub(t).Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &crowd{stream: stream, payload: make([]byte, size), over: make(chan struct{})}
+	if err := stream.Send(&queuepb.SessionRequest{Hello: &queuepb.Hello{ProtocolVersion: 1, CreditBytes: 1 << 29}}); err != nil {
+		t.Fatal(err)
+	}
+	go c.count()
+	return c
+}
+
+func (c *crowd) count() {
+	defer close(c.over)
+	for {
+		frame, err := c.stream.Recv()
+		if err != nil {
+			if code := status.Code(err); !errors.Is(err, io.EOF) && code != codes.Canceled {
+				c.other.CompareAndSwap(nil, err.Error())
+			}
+			return
+		}
+		for _, r := range frame.GetResults() {
+			switch e := r.GetError(); {
+			case e.GetReason() == "SERVER_OVERLOADED" && e.GetRetryAfter().AsDuration() > 0:
+				c.refused.Add(1)
+			case e != nil:
+				c.other.CompareAndSwap(nil, e.String())
+			case r.GetCall().GetReceipt() != nil:
+				c.accepted.Add(1)
+			case r.GetCall().GetReply() != nil:
+				c.answered.Add(1)
+			case r.GetCall().GetEnd() != nil:
+				c.ended.Add(1)
+			}
+		}
+	}
+}
+
+// offer makes so many calls a second, for a while, a hundredth of a second's at a time. It returns how many were
+// answered meanwhile in a second.
+func (c *crowd) offer(t *testing.T, perSecond int, d time.Duration) (answered float64) {
+	t.Helper()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	began, before, made := time.Now(), c.answered.Load(), 0
+	for time.Since(began) < d {
+		<-ticker.C
+		for due := int(time.Since(began).Seconds() * float64(perSecond)); made < due; {
+			frame := &queuepb.SessionRequest{}
+			for ; made < due && len(frame.Operations) < 200; made++ {
+				c.next++
+				frame.Operations = append(frame.Operations, &queuepb.Operation{Id: c.next, Request: &queuepb.Operation_Call{
+					Call: &queuepb.CallRequest{Queue: "work", Message: &queuepb.Message{Payload: c.payload}},
+				}})
+			}
+			c.offered.Add(int64(len(frame.Operations)))
+			if err := c.stream.Send(frame); err != nil {
+				t.Fatalf("send: %v", err)
+			}
+		}
+	}
+	return float64(c.answered.Load()-before) / time.Since(began).Seconds()
+}
+
+// TestOverload offers ten times as much as the workers can do: what there is no memory for is refused, and the workers get
+// as much done as before. Whoever was accepted has an end.
+func TestOverload(t *testing.T) {
+	const limit, size, concurrency = 128 << 20, 8 << 10, 16
+	s := startServer(t, "--memory-limit", fmt.Sprint(limit), "--log-level", "info")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	working := make(chan error, 1)
+	workers := s.client(t)
+	go func() {
+		working <- workers.Work(ctx, client.WorkConfig{Concurrency: concurrency, DrainGrace: time.Millisecond},
+			func(context.Context, *client.Delivery) (*client.Answer, error) {
+				<-time.After(10 * time.Millisecond) // what the work takes
+				return &client.Answer{Payload: []byte("done")}, nil
+			}, "work")
+	}()
+	length := time.Duration(scaled(t, 3)) * time.Second
+	c := gather(ctx, t, s, size)
+	peak := c.offer(t, 2*concurrency*100, length) // a little more than they can do
+	goodput := c.offer(t, 10*int(peak), length)
+	t.Logf("the workers do %.0f/s at most; with ten times that offered, %.0f/s (%.0f %%)", peak, goodput, 100*goodput/peak)
+	t.Logf("%d offered, %d accepted, %d refused, %d answered", c.offered.Load(), c.accepted.Load(), c.refused.Load(), c.answered.Load())
+	if c.refused.Load() == 0 {
+		t.Error("nothing was refused: the server was not overloaded, and the test proves nothing")
+	}
+	s.checkMemory(t, limit)
+	admin := queuepb.NewAdminServiceClient(s.watcher(t))
+	if _, err := admin.PurgeQueue(ctx, &queuepb.PurgeQueueRequest{Name: "work"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "everything offered is answered, and what was accepted has ended", func() bool {
+		return c.accepted.Load()+c.refused.Load() == c.offered.Load() && c.ended.Load() == c.accepted.Load()
+	})
+	if other := c.other.Load(); other != nil {
+		t.Errorf("besides: %v", other)
+	}
+	stop()
+	<-c.over
+	if err := <-working; err != nil && !errors.Is(err, client.ErrDraining) {
+		t.Errorf("Work() = %v", err)
+	}
+}
+
+// TestLargePayloads sends the largest payloads over many connections at once.
+func TestLargePayloads(t *testing.T) {
+	const limit, size = 1 << 30, 1 << 20
+	connections, rounds := 500, scaled(t, 2)
+	s := startServer(t, "--memory-limit", fmt.Sprint(limit), "--log-level", "info")
+	payload := make([]byte, size)
+	var accepted, refused atomic.Int64
+	var group sync.WaitGroup
+	for range connections {
+		stub := s.stub(t)
+		group.Go(func() {
+			for range rounds {
+				_, err := stub.Enqueue(t.Context(), &queuepb.EnqueueRequest{Queue: "large", Message: &queuepb.Message{Payload: payload}})
+				switch status.Code(err) {
+				case codes.OK:
+					accepted.Add(1)
+				case codes.ResourceExhausted:
+					refused.Add(1)
+				default:
+					t.Errorf("Enqueue() = %v", err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("%d of %d accepted, %d refused", accepted.Load(), connections*rounds, refused.Load())
+	if accepted.Load() < limit/2/size || refused.Load() == 0 {
+		t.Error("want the server filled to its mark, and the rest refused")
+	}
+	s.checkMemory(t, limit)
+}
+
+// TestHoardedPipes opens pipes and never ends them, up to the quota.
+func TestHoardedPipes(t *testing.T) {
+	quota := scaled(t, 100_000)
+	s := startServer(t, "--tenant-pipes", fmt.Sprint(quota), "--log-level", "info")
+	before := s.memory(t, "VmRSS:")
+	c := s.client(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Duration(scaled(t, 60))*time.Second)
+	defer stop()
+	var opened atomic.Int64
+	var group sync.WaitGroup
+	for range 256 {
+		group.Go(func() {
+			for opened.Add(1) <= int64(quota) {
+				if _, err := c.OpenPipe(ctx, client.PipeOptions{}); err != nil {
+					t.Errorf("OpenPipe() below the quota = %v", err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	for range 10 {
+		_, err := s.stub(t).OpenPipe(ctx, &queuepb.OpenPipeRequest{})
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(fmt.Sprint(status.Convert(err).Details()), "PIPE_QUOTA") {
+			t.Errorf("OpenPipe() at the quota of %d = %v, want PIPE_QUOTA", quota, err)
+		}
+	}
+	t.Logf("%d pipes; the server has %d bytes more for each", quota, (s.memory(t, "VmRSS:")-before)/int64(quota))
+}
