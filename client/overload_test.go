@@ -39,7 +39,7 @@ func TestOverloadIsWaitedFor(t *testing.T) {
 		if used := bed.Broker.MemoryUsed(); used > limit*70/100 {
 			t.Errorf("%d of %d bytes are used, want at most 70 %%", used, limit)
 		}
-		if u := bed.Broker.Usage(1); u.Pipes > 100 || u.Pipes < limit*7/10/size*9/10 {
+		if u := bed.Broker.Usage(1); u.Pipes > 100 || u.Pipes < limit*7/10/size*4/5 {
 			t.Errorf("%d calls wait in the server, want as many as there is room for", u.Pipes)
 		}
 		work(t, c, client.WorkConfig{Concurrency: 4}, func(_ context.Context, _ *client.Delivery) (*client.Answer, error) {

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/replyq/replyq/api/queuepb"
-	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/internal/testbed"
 )
@@ -22,9 +21,7 @@ import (
 // its time, the server has as many goroutines, and counts as many bytes, as before, and its heap has not grown.
 func TestChurn(t *testing.T) {
 	var offset atomic.Int64 // the server's clock is so much ahead
-	bed := testbed.New(t, testbed.WithBroker(func(cfg *broker.Config) {
-		cfg.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
-	}))
+	bed := testbed.New(t, testbed.WithClock(func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	worker, err := client.New(bed.Addr)
@@ -71,11 +68,14 @@ func TestChurn(t *testing.T) {
 		goroutines, counted, heap = state()
 		return goroutines == before
 	})
+	// What the worker's own session remembers may have got longer meanwhile; a session or connection that was forgotten is
+	// more.
+	const slack = 32 << 10
 	n := scaled(t, 1000)
 	churn(n)
 	eventually(t, "the goroutines of clients that have left have ended", func() bool {
 		g, c, _ := state()
-		return g <= goroutines && c <= counted
+		return g <= goroutines && c <= counted+slack
 	})
 	g, c, h := state()
 	t.Logf("after %d visits: %d goroutines (before %d), %d bytes counted (%d), %d KiB of heap (%d)", n, g, goroutines, c, counted, h>>10, heap>>10)

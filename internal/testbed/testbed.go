@@ -59,6 +59,11 @@ func WithBroker(change func(*broker.Config)) Option { return func(c *config) { c
 // WithServer changes the server's configuration. Broker is set already, and Keys is nil unless set here.
 func WithServer(change func(*server.Config)) Option { return func(c *config) { change(&c.server) } }
 
+// WithClock sets the clock of broker and server.
+func WithClock(now func() time.Time) Option {
+	return func(c *config) { c.broker.Now, c.server.Now = now, now }
+}
+
 // WithDrain sets how long Close lets streams finish by themselves. Default: not at all.
 func WithDrain(d time.Duration) Option { return func(c *config) { c.drain = d } }
 
