@@ -15,7 +15,7 @@ import (
 // TestOverloadIsWaitedFor: calls, enqueues and pipes that the server has no memory or no quota for are waited for, not
 // failed; work goes on meanwhile, and makes the room.
 func TestOverloadIsWaitedFor(t *testing.T) {
-	const limit, size = 8 << 20, 64 << 10
+	const limit, size = 8 << 20, 256 << 10
 	synctest.Test(t, func(t *testing.T) {
 		bed := testbed.New(t, testbed.InMemory(), testbed.WithBroker(func(cfg *broker.Config) {
 			cfg.MemoryLimit, cfg.Quota.Pipes = limit, 100
@@ -30,7 +30,7 @@ func TestOverloadIsWaitedFor(t *testing.T) {
 				answers <- err
 			}()
 		}
-		<-time.After(time.Minute)
+		<-time.After(10 * time.Second)
 		select {
 		case err := <-answers:
 			t.Fatalf("Call() = %v while nobody works", err)

@@ -185,7 +185,7 @@ func roomFor[T any](list []T, rest []byte, num protowire.Number) []T {
 			n++
 		}
 	}
-	return slices.Grow(list, n)
+	return append(make([]T, 0, len(list)+n), list...)
 }
 
 // parse decodes a credit.
