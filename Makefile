@@ -84,12 +84,14 @@ lint-format: ## every Go file is as gofmt leaves it
 	@echo 'gofmt: ok'
 
 .PHONY: lint-vet
-lint-vet: ## go vet
+lint-vet: ## go vet, of benchmarks/ too
 	$(GO) vet ./...
+	cd benchmarks && $(GO) vet ./...
 
 .PHONY: lint-go
 lint-go: $(LINT) ## golangci-lint, as .golangci.yml says
 	$(LINT) run ./...
+	cd benchmarks && '$(CURDIR)/$(LINT)' run --config ../.golangci.yml ./...
 
 .PHONY: lint-proto
 lint-proto: $(BUF) ## buf lint, and buf breaking against the last released contract
@@ -98,8 +100,9 @@ lint-proto: $(BUF) ## buf lint, and buf breaking against the last released contr
 	$(BUF) breaking --against $(BASELINE)
 
 .PHONY: unit
-unit: ## unit tests of all packages, with the race detector
+unit: ## unit tests of all packages, with the race detector; those of benchmarks/ without
 	$(GO) test -race -shuffle=on -timeout 15m $(UNIT_PKGS)
+	cd benchmarks && $(GO) test -shuffle=on ./...
 
 .PHONY: integration
 integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,12 +10,14 @@ import (
 	"time"
 )
 
-// A load is one measurement in the caller's process: so many requests in flight for so long, a new one for each that is
-// answered. After its time nothing new begins, and what is in flight is awaited: nothing may be missing.
+// A load is one measurement in the caller's process. In a closed load so many requests are in flight for so long, a new
+// one for each that is answered. In an open one requests come at a fixed rate, as long as slots are free to make them.
+// After its time nothing new begins, and what is in flight is awaited: nothing may be missing.
 type load struct {
 	slots []*slot
 	began time.Time
 	until time.Duration // after began
+	pace  *pace         // nil in a closed load
 
 	left   atomic.Int64 // slots that have not come to rest
 	rested chan struct{}
@@ -26,61 +27,25 @@ type load struct {
 	err     error
 }
 
-// A slot is one request in flight at a time. It belongs to one goroutine at a time.
-type slot struct {
-	load     *load
-	number   int
-	request  []byte
-	sequence uint64
-	started  time.Duration
-	ended    time.Duration
-	took     []uint32 // in nanoseconds, of this load's requests
-}
-
-func newSlots(n, payload int) []*slot {
-	slots := make([]*slot, n)
-	for i := range slots {
-		slots[i] = &slot{number: i, request: newRequest(uint64(i), payload)} //nolint:gosec // small
-	}
-	return slots
-}
-
-// begin makes a load of slots that are at rest.
-func begin(slots []*slot, until time.Duration) *load {
+// begin makes a load of slots that are at rest. A rate of 0 makes a closed one.
+func begin(slots []*slot, until time.Duration, rate int) *load {
 	l := &load{slots: slots, until: until, rested: make(chan struct{}), failed: make(chan struct{})}
 	l.left.Store(int64(len(slots)))
 	for _, s := range slots {
-		s.load, s.took = l, s.took[:0]
-		s.started, s.ended = 0, 0
+		s.begin(l)
 	}
 	l.began = time.Now()
+	if rate > 0 {
+		l.pace = newPace(l, rate)
+	}
 	return l
 }
 
-// next is the slot's next request, which it keeps.
-func (s *slot) next() []byte {
-	s.sequence++
-	binary.LittleEndian.PutUint64(s.request[sequenceAt:], s.sequence)
-	return s.request
-}
-
-// answer takes the answer to the slot's request and reports whether another request is wanted. The end of one request
-// counts as the beginning of the next, so that a request costs one look at the clock.
-func (s *slot) answer(b []byte) (more bool) {
-	now := time.Since(s.load.began)
-	if err := checkAnswer(s.request, b); err != nil {
-		s.load.fail(err)
-		return false
+// rest says that a slot asks nothing more.
+func (l *load) rest() {
+	if l.left.Add(-1) == 0 {
+		close(l.rested)
 	}
-	s.took = append(s.took, uint32(min(now-s.started, 1<<32-1))) //nolint:gosec // bounded
-	s.started, s.ended = now, now
-	if now < s.load.until {
-		return true
-	}
-	if s.load.left.Add(-1) == 0 {
-		close(s.load.rested)
-	}
-	return false
 }
 
 // fail ends the load with an error; the first one counts.
@@ -89,6 +54,16 @@ func (l *load) fail(err error) {
 		l.err = err
 		close(l.failed)
 	})
+}
+
+// hasFailed reports whether the load was ended by an error.
+func (l *load) hasFailed() bool {
+	select {
+	case <-l.failed:
+		return true
+	default:
+		return false
+	}
 }
 
 // patience is how long after a load's time the last answers may take.
@@ -109,20 +84,18 @@ func (l *load) wait() error {
 	}
 }
 
-// each runs a goroutine per slot that calls, awaits and calls again.
-func (l *load) each(call func(ctx context.Context, s *slot, request []byte) ([]byte, error)) error {
+// each runs a goroutine per slot that makes request after request. Only such loads can be open.
+func (l *load) each(do func(ctx context.Context, s *slot) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for _, s := range l.slots {
 		wg.Go(func() {
-			for more := true; more; {
-				b, err := call(ctx, s, s.next())
-				if err != nil {
+			for more := l.due(s); more; more = s.finish() && l.due(s) {
+				if err := do(ctx, s); err != nil {
 					l.fail(err)
 					return
 				}
-				more = s.answer(b)
 			}
 		})
 	}
@@ -132,6 +105,17 @@ func (l *load) each(call func(ctx context.Context, s *slot, request []byte) ([]b
 	}
 	wg.Wait()
 	return err
+}
+
+// calls is each, for requests that have one answer.
+func (l *load) calls(call func(ctx context.Context, s *slot, request []byte) ([]byte, error)) error {
+	return l.each(func(ctx context.Context, s *slot) error {
+		answer, err := call(ctx, s, s.next())
+		if err != nil {
+			return err
+		}
+		return s.check(answer)
+	})
 }
 
 // split deals the slots out to n connections.
@@ -148,6 +132,7 @@ type loadResult struct {
 	Operations int
 	Elapsed    time.Duration // until the last answer
 	P50, P99   time.Duration
+	Trace      uint64 // the sum of the requests' traces
 }
 
 func (l *load) result() (loadResult, error) {
@@ -156,6 +141,7 @@ func (l *load) result() (loadResult, error) {
 	for _, s := range l.slots {
 		took = append(took, s.took...)
 		r.Elapsed = max(r.Elapsed, s.ended)
+		r.Trace += s.traces()
 	}
 	if len(took) == 0 {
 		return r, errors.New("no request was answered")

@@ -22,8 +22,9 @@ type process struct {
 	addr  string
 }
 
-// spawn starts a child and waits until it is ready. procs is its GOMAXPROCS; an empty binary means this one.
-func spawn(binary string, j job, procs int) (*process, error) {
+// spawn starts a child and waits until it is ready. procs is its GOMAXPROCS; an empty binary means this one; env is
+// added to the environment.
+func spawn(binary string, j job, procs int, env ...string) (*process, error) {
 	var err error
 	if binary == "" {
 		if binary, err = os.Executable(); err != nil {
@@ -35,9 +36,9 @@ func spawn(binary string, j job, procs int) (*process, error) {
 		return nil, err
 	}
 	cmd := exec.Command(binary, roleFlag, string(text)) //nolint:gosec // it is this program
-	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs))
+	cmd.Env = append(append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(procs)), env...)
 	cmd.Stderr = os.Stderr
-	p := &process{name: j.System + " " + string(j.Role), cmd: cmd}
+	p := &process{name: string(j.Role) + " of " + j.System, cmd: cmd}
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -58,6 +59,9 @@ func spawn(binary string, j job, procs int) (*process, error) {
 	return p, nil
 }
 
+// taskPatience is how long a task may take: filling a queue with millions of messages does.
+const taskPatience = 5 * time.Minute
+
 // ask gives an order and awaits the report.
 func (p *process) ask(o order) (report, error) {
 	text, err := json.Marshal(o)
@@ -67,7 +71,11 @@ func (p *process) ask(o order) (report, error) {
 	if _, err := p.stdin.Write(append(text, '\n')); err != nil {
 		return report{}, fmt.Errorf("%s: %w", p.name, err)
 	}
-	return p.report(o.For + 2*patience)
+	limit := o.For + 2*patience
+	if o.Do == doTask || o.Do == doMemory {
+		limit = taskPatience
+	}
+	return p.report(limit)
 }
 
 // report reads the next report. A child that is silent for too long is killed.
@@ -82,6 +90,23 @@ func (p *process) report(limit time.Duration) (report, error) {
 		return r, fmt.Errorf("%s: %s", p.name, r.Error)
 	}
 	return r, nil
+}
+
+// task has the child do something of its case's own.
+func (p *process) task(name string, n int) (report, error) {
+	return p.ask(order{Do: doTask, Task: name, N: int64(n)})
+}
+
+// memory has the child collect its garbage, and returns what it has then.
+func (p *process) memory() (memory, error) {
+	r, err := p.ask(order{Do: doMemory})
+	return r.Memory, err
+}
+
+// kill ends the child without waiting for it to clean up.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	p.stop()
 }
 
 // stop ends the child: it leaves when its input ends, and is killed if it does not.

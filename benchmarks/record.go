@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// A record is a contestant's figures in one shape, as they stand in latest.json.
+// A record is one measurement, as it stands in latest.json. Cases that measure other things than rates have further
+// fields, and leave those at 0 that they know nothing of.
 type record struct {
 	Case        string  `json:"case"`
 	System      string  `json:"system"`
 	InFlight    int     `json:"in_flight"`
 	Connections int     `json:"connections"`
 	Payload     int     `json:"payload_bytes"`
-	PerSecond   float64 `json:"per_second"`
-	P50         float64 `json:"p50_us"`
+	PerSecond   float64 `json:"per_second"` // answers; messages where there are none
+	P50         float64 `json:"p50_us"`     // of a request, with all its answers
 	P99         float64 `json:"p99_us"`
-	CPU         float64 `json:"cpu_us_per_op"`
+	CPU         float64 `json:"cpu_us_per_op"` // an answer, as in per_second
 	ServerCPU   float64 `json:"server_cpu_us_per_op"`
 	WorkerCPU   float64 `json:"worker_cpu_us_per_op"`
 	CallerCPU   float64 `json:"caller_cpu_us_per_op"`
@@ -28,16 +29,30 @@ type record struct {
 	WorkerLow float64 `json:"worker_cpu_us_per_op_low"`
 	CallerLow float64 `json:"caller_cpu_us_per_op_low"`
 
+	Answers int `json:"answers_per_request,omitempty"` // if not one
+	Rate    int `json:"offered_per_second,omitempty"`  // in an open loop
+
+	Heap     int64 `json:"server_heap_bytes,omitempty"` // with garbage that is not collected yet
+	Resident int64 `json:"server_resident_bytes,omitempty"`
+
+	// What was measured, of cases that measure several things, and of how many.
+	What  string `json:"what,omitempty"`
+	Count int    `json:"count,omitempty"`
+	// Bytes that each of them costs, above its payload, after a collection.
+	HeapEach     float64 `json:"heap_bytes_each,omitempty"`
+	ResidentEach float64 `json:"resident_bytes_each,omitempty"`
+	HeldEach     float64 `json:"resident_bytes_each_before_release,omitempty"`
+
 	Others float64 `json:"other_cpus"` // that other programs used meanwhile
 	Runs   int     `json:"runs"`
 	// Ratios are to other systems in the same shape and run, by "case/system".
-	Ratios map[string]ratio `json:"ratios,omitempty"`
-	Procs  int              `json:"gomaxprocs"`
-	Go     string           `json:"go"`
+	Ratios map[string]comparison `json:"ratios,omitempty"`
+	Procs  int                   `json:"gomaxprocs"`
+	Go     string                `json:"go"`
 }
 
-// A ratio is the median of the ratios within each round, with the quartiles of them.
-type ratio struct {
+// A comparison has the ratios to another system, and their intervals.
+type comparison struct {
 	PerSecond     float64 `json:"per_second"`
 	PerSecondLow  float64 `json:"per_second_low"`
 	PerSecondHigh float64 `json:"per_second_high"`
@@ -45,24 +60,17 @@ type ratio struct {
 	P50Low        float64 `json:"p50_low"`
 	P50High       float64 `json:"p50_high"`
 	P99           float64 `json:"p99"`
+	P99Low        float64 `json:"p99_low"`
+	P99High       float64 `json:"p99_high"`
 	CPU           float64 `json:"cpu"`
+	ServerCPU     float64 `json:"server_cpu"`
+	ServerCPULow  float64 `json:"server_cpu_low"`
+	ServerCPUHigh float64 `json:"server_cpu_high"`
+	Pairs         int     `json:"pairs"`
 }
 
-// quantile is the q-th quantile of values; q is 0 to 1.
-func quantile(values []float64, q float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	at := q * float64(len(v)-1)
-	i := int(at)
-	if i+1 >= len(v) {
-		return v[len(v)-1]
-	}
-	return v[i] + (v[i+1]-v[i])*(at-float64(i))
-}
-
-func median(values []float64) float64 { return quantile(values, 0.5) }
-
-// each takes one figure out of every sample.
-func each(samples []sample, figure func(*sample) float64) []float64 {
+// figures takes one figure out of every sample.
+func figures(samples []sample, figure func(*sample) float64) []float64 {
 	out := make([]float64, len(samples))
 	for i := range samples {
 		out[i] = figure(&samples[i])
@@ -78,29 +86,14 @@ func workerCPU(s *sample) float64 { return s.CPU.Worker }
 func callerCPU(s *sample) float64 { return s.CPU.Caller }
 func totalCPU(s *sample) float64  { return s.CPU.total() }
 
-// records makes the records of one shape.
-func records(trios []*trio, procs int) []record {
+// trioRecords makes the records of one shape.
+func trioRecords(trios []*trio, procs int) []record {
 	var out []record
 	for _, t := range trios {
-		r := record{
-			Case: t.contestant.Case, System: t.contestant.label(),
-			InFlight: t.shape.InFlight, Connections: t.shape.Connections, Payload: t.shape.Payload,
-			PerSecond: median(each(t.samples, perSecond)),
-			P50:       median(each(t.samples, p50)),
-			P99:       median(each(t.samples, p99)),
-			CPU:       median(each(t.samples, totalCPU)),
-			ServerCPU: median(each(t.samples, serverCPU)),
-			WorkerCPU: median(each(t.samples, workerCPU)),
-			CallerCPU: median(each(t.samples, callerCPU)),
-			ServerLow: quantile(each(t.samples, serverCPU), 0.1),
-			WorkerLow: quantile(each(t.samples, workerCPU), 0.1),
-			CallerLow: quantile(each(t.samples, callerCPU), 0.1),
-			Others:    median(each(t.samples, func(s *sample) float64 { return s.Others })),
-			Runs:      len(t.samples), Ratios: make(map[string]ratio), Procs: procs, Go: runtime.Version(),
-		}
+		r := newRecord(t, procs)
 		for _, base := range trios {
-			if base != t && isBase(base.contestant) {
-				r.Ratios[base.contestant.name()] = compare(t.samples, base.samples)
+			if slices.Contains(t.contestant.versus, base.contestant.label()) {
+				r.Ratios[base.name()] = compare(t.samples, base.samples)
 			}
 		}
 		out = append(out, r)
@@ -108,25 +101,35 @@ func records(trios []*trio, procs int) []record {
 	return out
 }
 
-// isBase tells whether others are compared with a contestant.
-func isBase(c *contestant) bool {
-	return c.System == systemNATS || c.System == systemRequest || c.System == systemGRPCEcho
+func newRecord(t *trio, procs int) record {
+	middle := func(figure func(*sample) float64) float64 { return median(figures(t.samples, figure)) }
+	low := func(figure func(*sample) float64) float64 { return quantile(figures(t.samples, figure), 0.1) }
+	r := record{
+		Case: t.of.Name, System: t.contestant.label(),
+		InFlight: t.shape.InFlight, Connections: t.shape.Connections, Payload: t.shape.Payload,
+		Answers: t.shape.Answers, Rate: t.shape.Rate,
+		PerSecond: middle(perSecond), P50: middle(p50), P99: middle(p99),
+		CPU: middle(totalCPU), ServerCPU: middle(serverCPU), WorkerCPU: middle(workerCPU), CallerCPU: middle(callerCPU),
+		ServerLow: low(serverCPU), WorkerLow: low(workerCPU), CallerLow: low(callerCPU),
+		Others: middle(func(s *sample) float64 { return s.Others }),
+		Runs:   len(t.samples), Ratios: make(map[string]comparison), Procs: procs, Go: runtime.Version(),
+	}
+	if n := len(t.samples); n > 0 {
+		r.Heap, r.Resident = t.samples[n-1].Memory.Heap, t.samples[n-1].Memory.Resident
+	}
+	return r
 }
 
-// compare makes the ratios of one contestant's samples to another's of the same rounds.
-func compare(a, b []sample) ratio {
-	of := func(figure func(*sample) float64) []float64 {
-		out := make([]float64, len(a))
-		for i := range a {
-			out[i] = figure(&a[i]) / figure(&b[i])
-		}
-		return out
-	}
-	rate, half := of(perSecond), of(p50)
-	return ratio{
-		PerSecond: median(rate), PerSecondLow: quantile(rate, 0.25), PerSecondHigh: quantile(rate, 0.75),
-		P50: median(half), P50Low: quantile(half, 0.25), P50High: quantile(half, 0.75),
-		P99: median(of(p99)), CPU: median(of(totalCPU)),
+// compare makes the ratios of one system's samples to another's of the same rounds.
+func compare(a, b []sample) comparison {
+	of := func(figure func(*sample) float64) ratio { return ratioOf(figures(a, figure), figures(b, figure)) }
+	rate, half, tail, cpu := of(perSecond), of(p50), of(p99), of(serverCPU)
+	return comparison{
+		PerSecond: rate.Median, PerSecondLow: rate.Low, PerSecondHigh: rate.High,
+		P50: half.Median, P50Low: half.Low, P50High: half.High,
+		P99: tail.Median, P99Low: tail.Low, P99High: tail.High,
+		ServerCPU: cpu.Median, ServerCPULow: cpu.Low, ServerCPUHigh: cpu.High,
+		CPU: of(totalCPU).Median, Pairs: rate.Pairs,
 	}
 }
 

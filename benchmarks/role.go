@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"runtime/pprof"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -22,21 +19,34 @@ const (
 	roleServer role = "server"
 	roleWorker role = "worker"
 	roleCaller role = "caller"
+	roleFiller role = "filler" // does what its tasks say, e.g. leaves requests waiting
 )
 
 // A job is what a child process is told on its command line.
 type job struct {
-	System string
-	Role   role
-	Addr   string // of the server; for it, empty
-	Shape  shape
+	Case, System string
+	Role         role
+	Addr         string // of the server; for it, empty
+	Shape        shape
 }
+
+// What an order asks for.
+const (
+	doMark     = "mark"     // what was used and done so far
+	doRun      = "run"      // of a caller: a load
+	doSettle   = "settle"   // of a worker: wait until so many were handled and the server has nothing left
+	doMemory   = "memory"   // collect garbage, then tell what is left
+	doTask     = "task"     // something of the case's own, so many times
+	doProfile  = "profile"  // begin
+	doProfiled = "profiled" // end
+)
 
 // An order is what the parent asks of a child, one JSON line on its standard input.
 type order struct {
-	// Do is "mark" (tell CPU and counts), "run" (a load, for the caller), "profile" (begin) or "profiled" (end).
 	Do      string
 	For     time.Duration `json:",omitempty"` // of a run
+	N       int64         `json:",omitempty"` // how many, of settle and task
+	Task    string        `json:",omitempty"`
 	Profile string        `json:",omitempty"` // the file's name without its ending
 }
 
@@ -44,17 +54,24 @@ type order struct {
 // child is ready.
 type report struct {
 	Addr    string        `json:",omitempty"` // a server's
-	CPU     time.Duration `json:",omitempty"` // of a run, or since the process began
-	Handled int64         `json:",omitempty"` // requests that a worker has answered
-	Load    *loadResult   `json:",omitempty"`
-	Error   string        `json:",omitempty"`
+	CPU     time.Duration `json:",omitempty"` // of a run or a task, or since the process began
+	Elapsed time.Duration `json:",omitempty"` // of a task
+	Handled int64         `json:",omitempty"` // answers that a worker has given
+	Trace   uint64        `json:",omitempty"` // the sum of the traces of what it was given, where that is asked for
+	Memory  memory
+	Load    *loadResult `json:",omitempty"`
+	Error   string      `json:",omitempty"`
 }
 
 // A part is a running role: what its process needs to know of it.
 type part struct {
 	addr    string
 	handled *atomic.Int64
+	trace   *atomic.Uint64
 	run     func(*load) error // the caller's
+	// settled reports whether the server has nothing left of what the worker was given.
+	settled func(ctx context.Context) (bool, error)
+	tasks   map[string]func(n int) error
 	close   func()
 }
 
@@ -69,7 +86,7 @@ func runJob(text string) error {
 		return err
 	}
 	out := json.NewEncoder(os.Stdout)
-	p, err := start(&j)
+	p, err := startPart(&j)
 	if err != nil {
 		return errors.Join(out.Encode(report{Error: err.Error()}), err)
 	}
@@ -79,16 +96,24 @@ func runJob(text string) error {
 	}
 	var slots []*slot
 	if p.run != nil {
-		slots = newSlots(j.Shape.InFlight, j.Shape.Payload)
+		slots = newSlots(j.Shape)
 	}
-	return obey(p, slots, out)
+	return obey(p, slots, j.Shape.Rate, out)
+}
+
+func startPart(j *job) (*part, error) {
+	start, err := starterOf(j)
+	if err != nil {
+		return nil, err
+	}
+	return start(j)
 }
 
 // obey carries out orders until there are no more.
-func obey(p *part, slots []*slot, out *json.Encoder) error {
+func obey(p *part, slots []*slot, rate int, out *json.Encoder) error {
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
 	prof := profile{}
-	defer prof.stop()
+	defer func() { _ = prof.stop() }() // only if the parent has died
 	for {
 		var o order
 		if err := in.Decode(&o); err != nil {
@@ -100,16 +125,19 @@ func obey(p *part, slots []*slot, out *json.Encoder) error {
 		var r report
 		var err error
 		switch o.Do {
-		case "mark":
-			r.CPU = cpuTime()
-			if p.handled != nil {
-				r.Handled = p.handled.Load()
-			}
-		case "run":
-			r, err = runLoad(p, begin(slots, o.For))
-		case "profile":
+		case doMark:
+			r = p.mark()
+		case doRun:
+			r, err = runLoad(p, begin(slots, o.For, rate))
+		case doSettle:
+			err = p.settle(o.N)
+		case doMemory:
+			r.Memory = settledMemory()
+		case doTask:
+			r, err = p.task(o.Task, int(o.N))
+		case doProfile:
 			err = prof.start(o.Profile)
-		case "profiled":
+		case doProfiled:
 			err = prof.stop()
 		default:
 			err = fmt.Errorf("unknown order %q", o.Do)
@@ -123,6 +151,17 @@ func obey(p *part, slots []*slot, out *json.Encoder) error {
 	}
 }
 
+func (p *part) mark() report {
+	r := report{CPU: cpuTime(), Memory: memoryNow()}
+	if p.handled != nil {
+		r.Handled = p.handled.Load()
+	}
+	if p.trace != nil {
+		r.Trace = p.trace.Load()
+	}
+	return r
+}
+
 func runLoad(p *part, l *load) (report, error) {
 	before := cpuTime()
 	if err := p.run(l); err != nil {
@@ -133,43 +172,34 @@ func runLoad(p *part, l *load) (report, error) {
 	return report{CPU: cpu, Load: &result}, err
 }
 
-// cpuTime is the CPU that this process has used.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+// settle waits until n messages were handled since the process began, and none is left in the server.
+func (p *part) settle(n int64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		done := p.handled.Load() >= n
+		var err error
+		if done {
+			if done, err = p.settled(ctx); done || err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d messages were handled within %v, or some are left", p.handled.Load(), n, patience)
+		case <-time.After(200 * time.Microsecond):
+		}
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// profile writes a CPU profile, and at its end what was allocated.
-type profile struct {
-	name string
-	file *os.File
-}
-
-func (p *profile) start(name string) error {
-	f, err := os.Create(name + ".cpu.pprof")
-	if err != nil {
-		return err
+func (p *part) task(name string, n int) (report, error) {
+	do, ok := p.tasks[name]
+	if !ok {
+		return report{}, fmt.Errorf("unknown task %q", name)
 	}
-	p.name, p.file = name, f
-	return pprof.StartCPUProfile(f)
-}
-
-func (p *profile) stop() error {
-	if p.file == nil {
-		return nil
-	}
-	pprof.StopCPUProfile()
-	err := p.file.Close()
-	p.file = nil
-	f, createErr := os.Create(p.name + ".allocs.pprof")
-	if createErr != nil {
-		return errors.Join(err, createErr)
-	}
-	runtime.GC()
-	return errors.Join(err, pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
+	cpu, began := cpuTime(), time.Now()
+	err := do(n)
+	return report{CPU: cpuTime() - cpu, Elapsed: time.Since(began)}, err
 }
 
 // connectTimeout bounds how long a role may take to be ready.
@@ -177,4 +207,11 @@ const connectTimeout = 10 * time.Second
 
 func connectContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), connectTimeout)
+}
+
+// fatal ends a worker's process where there is nobody to return an error to. The caller then misses its answers, and the
+// run fails.
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, "benchmarks:", err)
+	os.Exit(1)
 }

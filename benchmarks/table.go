@@ -6,43 +6,64 @@ import (
 	"text/tabwriter"
 )
 
-// writeTable prints the records of one shape. Ratios are to NATS core in its two forms and, for plain calls, to the bare
-// echo: of operations per second more is better, of latency less is. In brackets are the quartiles of the rounds.
-func writeTable(w io.Writer, s shape, all []record) error {
-	fmt.Fprintf(w, "\n%v; medians of %s\n", s, plural(all[0].Runs, "round"))
+// writeTable prints the records of one shape, and how they compare.
+func writeTable(w io.Writer, c *benchCase, sh shape, all []record) error {
+	fmt.Fprintf(w, "\n%v; medians of %s\n", sh, plural(all[0].Runs, "round"))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "case\tsystem\tper s\tp50 µs\tp99 µs\tCPU µs\tserver\tworker\tcaller\t"+
-		"rate × nats-core\trate × nats-request\tp50 × nats-core\tp50 × nats-request\trate × grpc-echo\t")
+	fmt.Fprintf(t, "system\t%s/s\tp50 µs\tp99 µs\tCPU µs\tserver\tworker\tcaller\tserver MB\t\n", c.Unit)
 	for i := range all {
 		r := &all[i]
-		core, request := r.Ratios[caseRequestReply+"/"+systemNATS], r.Ratios[caseRequestReply+"/"+systemRequest]
-		var echo ratio
-		if r.Case == casePlainCall {
-			echo = r.Ratios[casePlainCall+"/"+systemGRPCEcho]
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\t%s\t\n",
-			r.Case, r.System, r.PerSecond, r.P50, r.P99, r.CPU, r.ServerCPU, r.WorkerCPU, r.CallerCPU,
-			core.rate(), request.rate(), core.half(), request.half(), echo.rate())
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\t\n", r.System, decimals(r.PerSecond), decimals(r.P50),
+			decimals(r.P99), r.CPU, r.ServerCPU, r.WorkerCPU, r.CallerCPU, float64(r.Resident)/1e6)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "Other programs used %.1f CPUs meanwhile.\n", all[0].Others)
+	if err := writeRatios(w, c, all); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "other programs used %.1f CPUs meanwhile\n", all[0].Others)
 	return err
 }
 
-// rate prints the ratio of operations per second, nothing if there is none.
-func (r ratio) rate() string {
-	if r.PerSecond == 0 {
-		return ""
+// writeRatios prints the ratios of records to those of their case that they are compared with. Of answers per second
+// more is better, of the rest less is.
+func writeRatios(w io.Writer, c *benchCase, all []record) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	heading := false
+	for i := range all {
+		r := &all[i]
+		for _, base := range c.Systems {
+			v, ok := r.Ratios[c.Name+"/"+base.label()]
+			if !ok {
+				continue
+			}
+			if !heading {
+				fmt.Fprintf(t, "ratios of %s\t%s/s\tp50\tp99\tCPU\t\n", plural(v.Pairs, "pair"), c.Unit)
+				heading = true
+			}
+			fmt.Fprintf(t, "%s : %s\t%s\t%s\t%s\t%.2f\t\n", r.System, base.label(),
+				withInterval(v.PerSecond, v.PerSecondLow, v.PerSecondHigh),
+				withInterval(v.P50, v.P50Low, v.P50High), withInterval(v.P99, v.P99Low, v.P99High), v.CPU)
+		}
 	}
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", r.PerSecond, r.PerSecondLow, r.PerSecondHigh)
+	return t.Flush()
 }
 
-// half prints the ratio of median latencies.
-func (r ratio) half() string {
-	if r.P50 == 0 {
+func withInterval(middle, low, high float64) string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", middle, low, high)
+}
+
+// decimals prints a figure with three digits or more; 0, which is none, as nothing.
+func decimals(v float64) string {
+	switch {
+	case v == 0:
 		return ""
+	case v < 10:
+		return fmt.Sprintf("%.2f", v)
+	case v < 100:
+		return fmt.Sprintf("%.1f", v)
+	default:
+		return fmt.Sprintf("%.0f", v)
 	}
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", r.P50, r.P50Low, r.P50High)
 }

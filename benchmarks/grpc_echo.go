@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -34,17 +33,7 @@ var echoService = grpc.ServiceDesc{
 	}}},
 }
 
-func echoServer(*job) (*part, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := grpc.NewServer()
-	s.RegisterService(&echoService, struct{}{})
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	return &part{addr: l.Addr().String(), close: func() { s.Stop(); <-served }}, nil
-}
+func echoServer(*job) (*part, error) { return startGRPC(&echoService) }
 
 func echoCaller(j *job) (*part, error) {
 	conns, closeAll, err := grpcConns(j)
@@ -52,7 +41,7 @@ func echoCaller(j *job) (*part, error) {
 		return nil, err
 	}
 	return &part{close: closeAll, run: func(l *load) error {
-		return l.each(func(ctx context.Context, s *slot, request []byte) ([]byte, error) {
+		return l.calls(func(ctx context.Context, s *slot, request []byte) ([]byte, error) {
 			var out wrapperspb.BytesValue
 			err := conns[s.number%len(conns)].Invoke(ctx, echoMethod, &wrapperspb.BytesValue{Value: request}, &out)
 			return out.Value, err

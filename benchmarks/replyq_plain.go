@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/client"
@@ -17,23 +16,6 @@ import (
 
 // replyq's plain face, as generated stubs of any language use it: a Call stream per request, a Consume stream per
 // connection of the worker, a Reply per answer. Each request is three RPCs, two of them with a stream of their own.
-
-func grpcConns(j *job) (conns []*grpc.ClientConn, closeAll func(), err error) {
-	closeAll = func() {
-		for _, c := range conns {
-			_ = c.Close() // the run is over
-		}
-	}
-	for range j.Shape.Connections {
-		c, err := grpc.NewClient("passthrough:///"+j.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			closeAll()
-			return nil, nil, err
-		}
-		conns = append(conns, c)
-	}
-	return conns, closeAll, nil
-}
 
 func plainWorker(j *job) (*part, error) {
 	conns, closeConns, err := grpcConns(j)
@@ -78,7 +60,7 @@ func (w *plainWork) consume(
 		event, err := stream.Recv()
 		if err != nil {
 			if ctx.Err() == nil {
-				panic(fmt.Errorf("the worker's stream ended: %w", err)) // the caller misses answers, and says so
+				fatal(fmt.Errorf("the worker's stream ended: %w", err))
 			}
 			return
 		}
@@ -98,7 +80,7 @@ func (w *plainWork) reply(ctx context.Context, stub queuepb.QueueServiceClient, 
 		})
 	}
 	if err != nil && ctx.Err() == nil {
-		panic(fmt.Errorf("a reply was refused: %w", err)) // as above
+		fatal(fmt.Errorf("a reply was refused: %w", err))
 	}
 }
 
@@ -112,14 +94,14 @@ func plainCaller(j *job) (*part, error) {
 		stubs[i] = queuepb.NewQueueServiceClient(c)
 	}
 	return &part{close: closeAll, run: func(l *load) error {
-		return l.each(func(ctx context.Context, s *slot, request []byte) ([]byte, error) {
-			return plainCall(ctx, stubs[s.number%len(stubs)], request)
+		return l.calls(func(ctx context.Context, s *slot, request []byte) ([]byte, error) {
+			return callPlainly(ctx, stubs[s.number%len(stubs)], request)
 		})
 	}}, nil
 }
 
-// plainCall calls and awaits the one reply and the end.
-func plainCall(ctx context.Context, stub queuepb.QueueServiceClient, request []byte) ([]byte, error) {
+// callPlainly calls and awaits the one reply and the end.
+func callPlainly(ctx context.Context, stub queuepb.QueueServiceClient, request []byte) ([]byte, error) {
 	stream, err := stub.Call(ctx, &queuepb.CallRequest{
 		Queue: replyqQueue, Message: &queuepb.Message{Payload: request},
 	})

@@ -16,7 +16,7 @@ import (
 // relayBuffer is how much one read takes.
 const relayBuffer = 64 << 10
 
-func relayServer(*job) (*part, error) {
+func tcpRelayServer(*job) (*part, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func relayConns(j *job, kind byte) (conns []net.Conn, closeAll func(), err error
 	return conns, closeAll, nil
 }
 
-func relayWorker(j *job) (*part, error) {
+func tcpRelayWorker(j *job) (*part, error) {
 	conns, closeConns, err := relayConns(j, 'w')
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func relayWorker(j *job) (*part, error) {
 				for ; len(frames) > 0; frames = frames[j.Shape.Payload:] {
 					var err error
 					if answers, err = appendAnswer(answers, frames[:j.Shape.Payload]); err != nil {
-						panic(err) // the caller then misses an answer, and says so
+						fatal(err)
 					}
 					handled.Add(1)
 				}
@@ -162,7 +162,7 @@ func readFrames(c io.Reader, size int, f func(frames []byte) error) error {
 	}
 }
 
-func relayCaller(j *job) (*part, error) {
+func tcpRelayCaller(j *job) (*part, error) {
 	conns, closeAll, err := relayConns(j, 'c')
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func relayCaller(j *job) (*part, error) {
 		var wg sync.WaitGroup
 		for i, slots := range l.split(len(conns)) {
 			wg.Go(func() {
-				if err := relayCalls(conns[i], slots, j.Shape.Payload); err != nil && !errors.Is(err, errResting) {
+				if err := relayCalls(conns[i], slots, j.Shape.Payload); !errors.Is(err, errResting) {
 					l.fail(fmt.Errorf("relay: %w", err))
 				}
 			})
@@ -185,7 +185,8 @@ func relayCaller(j *job) (*part, error) {
 	}}, nil
 }
 
-// relayCalls keeps a request of each slot in flight; answers come in the order of the requests.
+// relayCalls keeps a request of each slot in flight; answers come in the order of the requests. It always ends with an
+// error, errResting if all went well.
 func relayCalls(c net.Conn, slots []*slot, size int) error {
 	var requests []byte
 	var order []*slot // in flight
