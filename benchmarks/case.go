@@ -35,6 +35,7 @@ const (
 	systemReplyq     = "replyq"
 	systemWindow     = "replyq-window"
 	systemBatch      = "replyq-batch"
+	systemSession    = "replyq-session"
 	systemNATS       = "nats-core"
 	systemPipelined  = "nats-pipelined"
 	systemMemory     = "jetstream-memory"

@@ -1,6 +1,7 @@
 package main
 
 func streamedReplies() *benchCase {
+	versus := []string{systemGRPCStream, systemGRPCRelay}
 	return &benchCase{
 		Name: "streamed-replies", Unit: "replies",
 		About: "one request, many replies. Latency is that of the whole stream. grpc-stream is one hop, grpc-relay two",
@@ -8,7 +9,8 @@ func streamedReplies() *benchCase {
 			{System: systemGRPCStream, server: streamServer, caller: partsCaller},
 			{System: systemGRPCRelay, server: grpcRelayServer, worker: grpcRelayWorker, caller: grpcRelayCaller, joined: true},
 			{System: systemReplyq, server: replyqServer, worker: replyqStreamWorker, caller: replyqStreamCaller,
-				versus: []string{systemGRPCStream, systemGRPCRelay}},
+				versus: versus},
+			{System: systemSession, server: replyqServer, worker: sessionStreamWorker, caller: replyqStreamCaller, versus: versus},
 		},
 		Shapes: func(quick bool) []shape {
 			small := shape{InFlight: 1, Connections: 1, Payload: 64, Request: 64, Answers: 10_000}

@@ -8,7 +8,7 @@ import (
 	"github.com/replyq/replyq/client"
 )
 
-// Streamed replies: a handler sends its answers with ReplyMore, which returns when the server has taken one, and returns
+// Streamed replies, with package client: a handler sends its answers with ReplyMore, which returns when the server has taken one, and returns
 // the last. The caller reads them as they come.
 
 func replyqStreamWorker(j *job) (*part, error) {
