@@ -35,7 +35,8 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 		p := s.st.pipes.at(r.Handle.Slot())
 		s.countParked(r, +1)
 		waiting := *r // the request is its maker's again when Submit returns
-		p.live.park(parkedReply{l, Op{ID: op.ID, Patient: op.Patient, Request: &waiting}, &waiting, pre, until})
+		// It is answered when another session makes room. No patience: nobody would see to it that the answer goes out.
+		p.live.park(parkedReply{l, Op{ID: op.ID, Request: &waiting}, &waiting, pre, until})
 		s.timePipe(r.Handle.Slot())
 	}
 }

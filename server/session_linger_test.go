@@ -73,3 +73,34 @@ func TestPatientAnswerHasCompany(t *testing.T) {
 		}
 	})
 }
+
+// TestPatientReplyThatWaitedForRoom: the result of a patient reply that had to wait for room comes when the reader gives
+// some, though it is another session that does.
+func TestPatientReplyThatWaitedForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(t, testbed.InMemory())
+		pipe := must[*queuepb.OpenPipeResponse](t)(c.OpenPipe(c.ctx, &queuepb.OpenPipeRequest{
+			Pipe: &queuepb.PipeOptions{CapacityReplies: 1},
+		}))
+		reader := c.openSession(&queuepb.Hello{}, &queuepb.Operation{Id: 1, Credit: 1, Request: &queuepb.Operation_Receive{
+			Receive: &queuepb.ReceiveRequest{Handle: pipe.ReceiveHandle},
+		}})
+		reader.next(1)
+		worker := c.openSession(&queuepb.Hello{})
+		reply := func(id uint64) *queuepb.Operation {
+			return patiently(&queuepb.Operation{Id: id, Request: &queuepb.Operation_Reply{Reply: &queuepb.ReplyRequest{
+				Handle: pipe.SendHandle, Body: &queuepb.ReplyRequest_Payload{Payload: []byte("x")}, More: true,
+			}}})
+		}
+		worker.do(reply(1), reply(2))
+		worker.next(1)
+		reader.next(1)
+		before := time.Now()
+		reader.write(&queuepb.SessionRequest{Credits: []*queuepb.Credit{{OperationId: 1, Items: 1}}})
+		reader.next(1)
+		worker.next(2)
+		if got := time.Since(before); got > time.Millisecond {
+			t.Errorf("the result came %v after there was room, want at most 1 ms", got)
+		}
+	})
+}
