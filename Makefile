@@ -120,7 +120,7 @@ fuzz: ## each fuzz test for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## replyq and its peers side by side, about ten minutes; BENCHARGS='-h' tells more
+bench: ## replyq and its peers side by side, under ten minutes; BENCHARGS='-h' tells more
 	cd benchmarks && $(GO) run . $(BENCHARGS)
 
 .PHONY: bench-quick

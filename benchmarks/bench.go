@@ -54,9 +54,16 @@ func (b *bench) run() error {
 func (b *bench) choose(c *benchCase) bool {
 	var chosen []*contestant
 	for _, s := range withBuilds(c.Systems, b.builds) {
-		if b.only.MatchString(c.Name + "/" + s.System) {
-			chosen = append(chosen, s)
+		if !b.only.MatchString(c.Name + "/" + s.System) {
+			continue
 		}
+		if s.missing != nil {
+			if why := s.missing(b.options); why != "" {
+				b.printf("%s is left out: %s\n", s.label(), why)
+				continue
+			}
+		}
+		chosen = append(chosen, s)
 	}
 	c.Systems = chosen
 	return len(chosen) > 0

@@ -44,6 +44,7 @@ const (
 	systemGRPCStream = "grpc-stream"
 	systemGRPCRelay  = "grpc-relay"
 	systemTCPRelay   = "tcp-relay"
+	systemRabbitMQ   = "rabbitmq"
 )
 
 // A starter starts a role in a child process and returns when it is ready.
@@ -59,6 +60,8 @@ type contestant struct {
 
 	// versus are the systems of the case that it is compared with.
 	versus []string
+	// missing says why the system cannot take part, if it cannot; nil: it can.
+	missing func(*options) string
 	// joined says that the worker needs a connection for each of the caller's.
 	joined bool
 	// only says in which shapes it takes part; nil: in all.

@@ -15,6 +15,8 @@ func requestReply() *benchCase {
 			// Two hops like the others; what passes over them is a gRPC message.
 			{System: systemGRPCRelay, server: grpcRelayServer, worker: grpcRelayWorker, caller: grpcRelayCaller, joined: true,
 				versus: []string{systemNATS}},
+			{System: systemRabbitMQ, server: rabbitServer, worker: rabbitWorker, caller: rabbitCaller, missing: rabbitMissing,
+				only: func(sh shape) bool { return sh == one || sh == some || sh == many }, versus: []string{systemNATS}},
 			// One hop only.
 			{System: systemGRPCStream, server: streamServer, caller: streamCaller, versus: []string{systemNATS}},
 		},

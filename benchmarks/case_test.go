@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"slices"
 	"testing"
 )
@@ -48,7 +49,7 @@ func TestCasesAreWhole(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	o, err := parseOptions([]string{"-shapes", "1x1,64x2", "-payload", "1048576", "-rate", "300"})
+	o, err := parseOptions([]string{"-shapes", "1x1,64x2", "-payload", "1048576", "-rate", "300"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func TestOptions(t *testing.T) {
 		t.Errorf("-rate 300 gives %d", got)
 	}
 	for _, args := range [][]string{{"-payload", "3"}, {"-only", "("}, {"-shapes", "1x2"}, {"-shapes", "many"}, {"-versus", "x"}, {"-no"}} {
-		if _, err := parseOptions(args); err == nil {
+		if _, err := parseOptions(args, io.Discard); err == nil {
 			t.Errorf("parseOptions(%q) succeeds", args)
 		}
 	}

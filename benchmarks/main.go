@@ -11,7 +11,7 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == roleFlag {
 		exit(runJob(os.Args[2]))
 	}
-	o, err := parseOptions(os.Args[1:])
+	o, err := parseOptions(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"regexp"
 	"runtime"
 	"strings"
@@ -59,11 +60,13 @@ Measures replyq and its peers side by side, prints tables, and writes latest.jso
 Flags:
 `
 
-func parseOptions(args []string) (*options, error) {
+// parseOptions reads the command line; help and complaints go to w.
+func parseOptions(args []string, w io.Writer) (*options, error) {
 	o := &options{builds: make(map[string]string)}
 	f := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
+	f.SetOutput(w)
 	f.Usage = func() {
-		fmt.Fprint(f.Output(), usage)
+		fmt.Fprint(w, usage)
 		f.PrintDefaults()
 	}
 	f.BoolVar(&o.quick, "quick", false, "take under a minute: fewer shapes, fewer and shorter rounds, smaller queues")

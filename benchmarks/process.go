@@ -50,7 +50,7 @@ func spawn(binary string, j job, procs int, env ...string) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	ready, err := p.report(connectTimeout + 5*time.Second)
+	ready, err := p.report(startTimeout + 5*time.Second)
 	if err != nil {
 		p.stop()
 		return nil, err

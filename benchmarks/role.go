@@ -66,6 +66,7 @@ type report struct {
 // A part is a running role: what its process needs to know of it.
 type part struct {
 	addr    string
+	usage   func() (time.Duration, memory) // of the process that does the work; nil: this one
 	handled *atomic.Int64
 	trace   *atomic.Uint64
 	run     func(*load) error // the caller's
@@ -153,6 +154,9 @@ func obey(p *part, slots []*slot, rate int, out *json.Encoder) error {
 
 func (p *part) mark() report {
 	r := report{CPU: cpuTime(), Memory: memoryNow()}
+	if p.usage != nil {
+		r.CPU, r.Memory = p.usage()
+	}
 	if p.handled != nil {
 		r.Handled = p.handled.Load()
 	}
@@ -202,8 +206,12 @@ func (p *part) task(name string, n int) (report, error) {
 	return report{CPU: cpuTime() - cpu, Elapsed: time.Since(began)}, err
 }
 
-// connectTimeout bounds how long a role may take to be ready.
-const connectTimeout = 10 * time.Second
+const (
+	// startTimeout bounds how long a server may take to be ready.
+	startTimeout = 30 * time.Second
+	// connectTimeout bounds how long other roles may.
+	connectTimeout = 10 * time.Second
+)
 
 func connectContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), connectTimeout)
