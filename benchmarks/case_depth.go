@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -49,6 +50,9 @@ func runDepth(b *bench, c *benchCase) error {
 		}
 		all = append(all, d)
 	}
+	if err := b.profileDepths(all, doProfile); err != nil {
+		return err
+	}
 	for round := range pairs {
 		b.progress(fmt.Sprintf("%s: round %d of %d", c.Name, round+1, pairs))
 		for i := range all {
@@ -59,6 +63,25 @@ func runDepth(b *bench, c *benchCase) error {
 	}
 	b.progress("")
 	b.reportDepths(all[0], all[1])
+	return b.profileDepths(all, doProfiled)
+}
+
+// profileDepths begins, or ends, the profiles of all processes, if they are asked for.
+func (b *bench) profileDepths(all []*depth, do string) error {
+	if !b.profile {
+		return nil
+	}
+	for _, d := range all {
+		for _, side := range []struct {
+			role    role
+			process *process
+		}{{roleServer, d.server}, {roleFiller, d.filler}} {
+			name := fmt.Sprintf("%s-%s-%d-%s", d.of.Name, d.contestant.label(), d.messages, side.role)
+			if _, err := side.process.ask(order{Do: do, Profile: filepath.Join(b.folder, name)}); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
