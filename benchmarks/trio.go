@@ -39,7 +39,7 @@ type trio struct {
 func (t *trio) name() string { return t.of.Name + "/" + t.contestant.label() }
 
 // startTrio starts the processes, server first.
-func startTrio(of *benchCase, c *contestant, sh shape, o *options, env ...string) (t *trio, err error) {
+func startTrio(of *benchCase, c *contestant, sh shape, o *options) (t *trio, err error) {
 	t = &trio{of: of, contestant: c, shape: sh}
 	defer func() {
 		if err != nil {
@@ -48,7 +48,7 @@ func startTrio(of *benchCase, c *contestant, sh shape, o *options, env ...string
 		}
 	}()
 	j := job{Case: of.Name, System: c.System, Role: roleServer, Shape: sh}
-	if t.server, err = spawn(c.binary, j, o.procs, env...); err != nil {
+	if t.server, err = spawn(c.binary, j, o.procs); err != nil {
 		return t, err
 	}
 	j.Addr = t.server.addr
@@ -57,13 +57,13 @@ func startTrio(of *benchCase, c *contestant, sh shape, o *options, env ...string
 		if o.workerConnections > 0 && !c.joined {
 			j.Shape.Connections = o.workerConnections
 		}
-		if t.worker, err = spawn(c.binary, j, o.procs, env...); err != nil {
+		if t.worker, err = spawn(c.binary, j, o.procs); err != nil {
 			return t, err
 		}
 		j.Shape = sh
 	}
 	j.Role = roleCaller
-	t.caller, err = spawn(c.binary, j, o.procs, env...)
+	t.caller, err = spawn(c.binary, j, o.procs)
 	return t, err
 }
 
