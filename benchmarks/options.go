@@ -44,7 +44,7 @@ func quickPlan() plan {
 }
 
 func fullPlan() plan {
-	return plan{Rounds: 5, Slice: 400 * time.Millisecond, Short: 200 * time.Millisecond, Warmup: 400 * time.Millisecond}
+	return plan{Rounds: 5, Slice: 300 * time.Millisecond, Short: 200 * time.Millisecond, Warmup: 300 * time.Millisecond}
 }
 
 const usage = `Usage: benchmarks [flags]
@@ -72,7 +72,7 @@ func parseOptions(args []string, w io.Writer) (*options, error) {
 	f.BoolVar(&o.quick, "quick", false, "take under a minute: fewer shapes, fewer and shorter rounds, smaller queues")
 	f.IntVar(&o.procs, "procs", runtime.GOMAXPROCS(0), "GOMAXPROCS of every process")
 	rounds := f.Int("rounds", 0, "measure everything so often (default: 3 with -quick, else 5; one in flight: 21)")
-	slice := f.Duration("slice", 0, "the time of one measurement (default: 150ms with -quick, else 400ms; one in flight: less)")
+	slice := f.Duration("slice", 0, "the time of one measurement (default: 150ms with -quick, else 300ms; one in flight: less)")
 	only := f.String("only", "", "run only what matches this regexp of CASE/SYSTEM, e.g. '/(nats-core|replyq)$'")
 	shapes := f.String("shapes", "", "measure in these shapes, e.g. 1x1,256x4: requests in flight x connections")
 	f.IntVar(&o.payload, "payload", 0, "size of requests and answers in bytes (default: the shapes' own)")
