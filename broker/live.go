@@ -164,31 +164,6 @@ func (s *shard) readersOf(p *pipe) iter.Seq[*reader] {
 	}
 }
 
-// parkedReplies are those that wait for room in a pipe.
-func (p *livePipe) parkedReplies() []parkedReply {
-	if p.parked == nil {
-		return nil
-	}
-	return *p.parked
-}
-
-// park adds one of them.
-func (p *livePipe) park(r parkedReply) {
-	if p.parked == nil {
-		p.parked = new([]parkedReply)
-	}
-	*p.parked = append(*p.parked, r)
-}
-
-// A parkedReply waits for room in its pipe.
-type parkedReply struct {
-	link  *link
-	op    Op
-	reply *Reply
-	pre   *prepared
-	until Time
-}
-
 // A consumer takes deliveries.
 type consumer struct {
 	link       *link

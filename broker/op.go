@@ -124,6 +124,9 @@ type Reply struct {
 	Ack   bool
 	// ID makes repeats harmless; empty if there is none.
 	ID string
+
+	// beyond says that the pipe's capacity does not count.
+	beyond bool
 }
 
 // ReplyKind says what the body of a [Reply] is.

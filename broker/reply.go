@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"slices"
-
 	"github.com/replyq/replyq/broker/factpb"
 	"github.com/replyq/replyq/handles"
 )
@@ -29,15 +27,14 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 		s.refuse(l, op.ID, err)
 		return
 	}
-	until := s.now.Add(op.Timeout)
+	if s.waitsBehind(l, r) && r.More {
+		s.parkOrRefuse(l, op, r, pre)
+		return
+	}
+	slot, p := s.pipeByHandle(r.Handle)
+	s.unpark(l, slot, p)
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
-		pre.use()
-		p := s.st.pipes.at(r.Handle.Slot())
-		s.countParked(r, +1)
-		waiting := *r // the request is its maker's again when Submit returns
-		// It is answered when another session makes room. No patience: nobody would see to it that the answer goes out.
-		p.live.park(parkedReply{l, Op{ID: op.ID, Request: &waiting}, &waiting, pre, until})
-		s.timePipe(r.Handle.Slot())
+		s.parkOrRefuse(l, op, r, pre)
 	}
 }
 
@@ -64,6 +61,9 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 		s.refuse(l, op.ID, err)
 		return true
 	}
+	if r.Ack && leased != 0 {
+		s.unparkAnswers(l, leased)
+	}
 	result := s.commitReply(&plan)
 	if r.Ack && leased != 0 {
 		s.gone(leased, goneBy{fate: EndBroken, action: Ack})
@@ -76,16 +76,6 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 	s.emitOwn(l, op.ID, true, out)
 	s.patiently(op)
 	return true
-}
-
-// unparked lets go of what a reply holds elsewhere that has waited for room and is not stored. (For one that has not
-// waited, whoever prepared it does.)
-func (s *shard) unparked(r *Reply, pre *prepared) {
-	if pre == nil || !pre.used {
-		return
-	}
-	hs, _, _ := s.resolveCargo(&r.Cargo, pre, "", true)
-	s.letGo(numbered(hs, s.st.shard, pre.number(0)), r.Handle.Slot())
 }
 
 // leaseSource is the delivery whose lease a reply names.
@@ -135,7 +125,7 @@ func (s *shard) planReply(
 		plan.inner, err = s.planSplice(plan.slot, r.Splice, pre, field)
 		return plan, err
 	}
-	plan.full = !settling && r.More && r.Kind == ReplyPayload && !s.hasRoom(plan.slot, p, uint64(len(r.Body)))
+	plan.full = !settling && !r.beyond && r.More && r.Kind == ReplyPayload && !s.hasRoom(plan.slot, p, uint64(len(r.Body)))
 	return plan, nil
 }
 
@@ -264,38 +254,4 @@ func (s *shard) passedByAll(p *pipe) uint64 {
 		passed = min(passed, f.next-1)
 	}
 	return passed
-}
-
-// retryParked lets the replies that wait for room in a pipe try again, in their order.
-func (s *shard) retryParked(ref pipeRef) {
-	p := s.st.pipe(ref)
-	if p == nil {
-		return
-	}
-	s.grantFeed(ref.slot)
-	if p.live.parked == nil {
-		return
-	}
-	n := 0
-	for n < len(*p.live.parked) {
-		w := (*p.live.parked)[n]
-		if w.link.closed {
-			s.unparked(w.reply, w.pre)
-		} else if !s.tryReply(w.link, &w.op, w.reply, w.pre, w.until > s.now) {
-			break
-		}
-		s.countParked(w.reply, -1)
-		n++
-	}
-	if *p.live.parked = slices.Delete(*p.live.parked, 0, n); len(*p.live.parked) == 0 {
-		p.live.parked = nil
-	}
-	s.timePipe(ref.slot)
-}
-
-func errPipeFull() *Error {
-	return &Error{
-		Code: CodeResourceExhausted, Reason: ReasonPipeFull, Field: "handle", RetryAfter: 100e6,
-		Text: "the pipe is full because its reader is slow; repeat after a while, or open pipes with more capacity",
-	}
 }

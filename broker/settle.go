@@ -102,6 +102,7 @@ func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource
 func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan settling) {
 	pre.use()
 	slot := r.Lease.Slot()
+	s.unparkAnswers(l, slot)
 	settled := takeBody(&s.spent.settled)
 	*settled = Settled{}
 	var waits *answer // for other shards; nil if there is nothing to wait for
@@ -119,6 +120,8 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 		if foreign := p.r.Handle.Shard() != s.st.shard && p.r.Handle.Store() == s.st.store; foreign {
 			s.sendReply(p.r, plan.source, pre, waits, i)
 		} else {
+			at, pipe := s.pipeByHandle(p.r.Handle)
+			s.unpark(l, at, pipe)
 			if p.result == nil {
 				p.result = s.replyInVain(p.r)
 			}

@@ -258,6 +258,14 @@ func (s *shard) claims(kind handles.Kind, slot uint32, p *pipe) handles.Claims {
 // handleSlack is how long a handle outlives its pipe's deadline.
 const handleSlack = Time(120e9)
 
+// pipeByHandle finds the pipe of a handle, if it is in this shard; else it is nil.
+func (s *shard) pipeByHandle(h handles.Handle) (slot uint32, p *pipe) {
+	if h.Store() != s.st.store {
+		return 0, nil
+	}
+	return h.Slot(), s.st.pipe(pipeRef{h.Shard(), h.Slot(), h.Nonce()})
+}
+
 // resolved is what is known of a handle's pipe.
 type resolved struct {
 	ref      pipeRef

@@ -128,7 +128,7 @@ func waiters(t *testing.T, seed uint64, dies func(*testbed.Bed, *lifeline)) {
 		}
 	}
 	stop()
-	_ = <-worked // mostly that handlers had to be stopped
+	<-worked // mostly that handlers had to be stopped
 }
 
 // fate is what a worker does with a message: what the message says.

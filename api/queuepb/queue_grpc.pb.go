@@ -117,7 +117,9 @@ type QueueServiceClient interface {
 	Consume(ctx context.Context, in *ConsumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConsumeResponse], error)
 	// Reply sends one reply through a send handle. It ends the pipe unless `more` is set. With `ack` it settles the lease
 	// in the same step. The outcome says truthfully what became of the reply; a pipe that has ended, expired, was revoked
-	// or forgotten is an outcome (ENDED, UNKNOWN) with status OK, never an error, and never stops the ack.
+	// or forgotten is an outcome (ENDED, UNKNOWN) with status OK, never an error, and never stops the ack. In a session,
+	// replies to one pipe may be sent without waiting for the outcome of each and keep their order: those behind one that
+	// waits for room wait too, or are refused with it, and what ends the pipe, or settles the delivery, takes them along.
 	//
 	// Errors: INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the handle or the splice), PAYLOAD_TOO_LARGE, HEADER_INVALID,
 	// HEADER_RESERVED, HANDLES_TOO_MANY, HANDLE_NAME_INVALID, ERROR_INVALID (a replier's error needs a code from 1 to
@@ -425,7 +427,9 @@ type QueueServiceServer interface {
 	Consume(*ConsumeRequest, grpc.ServerStreamingServer[ConsumeResponse]) error
 	// Reply sends one reply through a send handle. It ends the pipe unless `more` is set. With `ack` it settles the lease
 	// in the same step. The outcome says truthfully what became of the reply; a pipe that has ended, expired, was revoked
-	// or forgotten is an outcome (ENDED, UNKNOWN) with status OK, never an error, and never stops the ack.
+	// or forgotten is an outcome (ENDED, UNKNOWN) with status OK, never an error, and never stops the ack. In a session,
+	// replies to one pipe may be sent without waiting for the outcome of each and keep their order: those behind one that
+	// waits for room wait too, or are refused with it, and what ends the pipe, or settles the delivery, takes them along.
 	//
 	// Errors: INVALID_ARGUMENT HANDLE_INVALID, HANDLE_KIND (the handle or the splice), PAYLOAD_TOO_LARGE, HEADER_INVALID,
 	// HEADER_RESERVED, HANDLES_TOO_MANY, HANDLE_NAME_INVALID, ERROR_INVALID (a replier's error needs a code from 1 to
