@@ -8,7 +8,7 @@ import (
 	"github.com/replyq/replyq/client"
 )
 
-// Streamed replies, with package client: a handler sends its answers with ReplyMore, which returns when the server has taken one, and returns
+// Streamed replies, with package client: a handler sends its answers through a ReplyStream, which does not wait for the outcome of each, and returns
 // the last. The caller reads them as they come.
 
 func replyqStreamWorker(j *job) (*part, error) {
@@ -38,8 +38,9 @@ func replyqStream(ctx context.Context, d *client.Delivery, sh shape) (*client.An
 		return nil, err
 	}
 	last := sh.answers() - 1
+	stream := d.ReplyStream(ctx)
 	for i := range last {
-		if _, err := d.ReplyMore(ctx, client.Answer{Payload: answers.at(i)}); err != nil {
+		if err := stream.Send(client.Answer{Payload: answers.at(i)}); err != nil {
 			return nil, err
 		}
 	}

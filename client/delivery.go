@@ -46,6 +46,7 @@ type Delivery struct {
 	settling atomic.Bool  // somebody settles it, or has
 	leaseEnd atomic.Int64 // when the lease ends, in Unix nanoseconds of the server
 	ending   ending       // how Work settles it
+	stream   *ReplyStream // nil until it is asked for; of the goroutine that works on the delivery
 
 	// In consumer.held; guarded by consumer.mu.
 	prev, next *Delivery

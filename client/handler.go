@@ -11,7 +11,8 @@ import (
 
 // Handler works on one delivery for [Client.Work]. What it returns settles the delivery, unless it did that by itself:
 //
-//   - An answer is sent as the last reply and acks the delivery, in one step. Before it, [Delivery.ReplyMore] streams.
+//   - An answer is sent as the last reply and acks the delivery, in one step. Before it,
+//     [Delivery.ReplyStream] and [Delivery.ReplyMore] stream.
 //   - No answer and no error acks the delivery. A waiter that had no reply gets [ErrBroken].
 //   - An error made by [Retry] or [Reject] retries or rejects.
 //   - Any other error ends the waiter's pipe with [ErrFailed] and acks the delivery. An [*Error], or one with a gRPC

@@ -136,7 +136,8 @@ func (d *Delivery) Splice(ctx context.Context, receive handles.Handle) (ReplyOut
 	return d.replyAndAck(ctx, &replyRequest{splice: receive})
 }
 
-// ReplyMore sends a reply and keeps the pipe and the delivery open. An outcome that is Gone means that nobody waits any
+// ReplyMore sends a reply, keeps the pipe and the delivery open, and waits for the outcome; for many replies one after the
+// other see [Delivery.ReplyStream]. An outcome that is Gone means that nobody waits any
 // more; the delivery's context has ended then.
 func (d *Delivery) ReplyMore(ctx context.Context, answer Answer) (ReplyOutcome, error) {
 	if d.replyTo == "" {
@@ -157,6 +158,9 @@ func (d *Delivery) replyAndAck(ctx context.Context, r *replyRequest) (ReplyOutco
 	if d.replyTo == "" { // nobody asked: then only the ack is left
 		return ReplyOutcome{Status: ReplyUnknown}, d.Ack(ctx)
 	}
+	if err := d.flushStream(); err != nil {
+		return ReplyOutcome{}, err
+	}
 	if !d.settling.CompareAndSwap(false, true) {
 		return ReplyOutcome{}, ErrSettled
 	}
@@ -168,6 +172,9 @@ func (d *Delivery) replyAndAck(ctx context.Context, r *replyRequest) (ReplyOutco
 // Settle ends the delivery as the settlement says. A delivery that was settled is [ErrSettled]; one whose lease was lost
 // [ReasonLeaseStale] or [ReasonLeaseUnknown]. After any other error it may be settled again.
 func (d *Delivery) Settle(ctx context.Context, s Settlement) (SettleResult, error) {
+	if err := d.flushStream(); err != nil && (s.Action == SettleAck || s.Action == 0) {
+		return SettleResult{}, err
+	}
 	if !d.settling.CompareAndSwap(false, true) {
 		return SettleResult{}, ErrSettled
 	}

@@ -128,7 +128,9 @@ func waiters(t *testing.T, seed uint64, dies func(*testbed.Bed, *lifeline)) {
 		}
 	}
 	stop()
-	<-worked // mostly that handlers had to be stopped
+	if err := <-worked; err != nil {
+		t.Logf("Work: %v", err) // mostly that handlers had to be stopped
+	}
 }
 
 // fate is what a worker does with a message: what the message says.

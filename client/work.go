@@ -130,6 +130,9 @@ func (w *worker) handle(d *Delivery, stopping bool) {
 	case d.ended() != nil: // nobody waits, or it is lost: not worth beginning
 	default:
 		answer, err = w.call(d)
+		if lost := d.flushStream(); lost != nil && err == nil {
+			answer, err = nil, lost
+		}
 	}
 	w.settle(d, judge(d, answer, err))
 }

@@ -121,7 +121,7 @@ func (e *execution) send(ctx context.Context, out io.Reader) error {
 			continue // nobody wants it; read on until the command is dead
 		}
 		if e.delivery.HasReplyTo() {
-			if _, err := e.delivery.ReplyMore(ctx, client.Answer{Payload: text}); err != nil && ctx.Err() == nil {
+			if err := e.delivery.ReplyStream(ctx).Send(client.Answer{Payload: text}); err != nil && ctx.Err() == nil {
 				return err
 			}
 			e.replies++
