@@ -14,6 +14,7 @@ type connections struct {
 	perAddress int // 0: no bound
 	log        *slog.Logger
 	hold       func(bytes int64) // counts memory
+	arrivals   *arrivals         // nil without a memory limit
 
 	mu        sync.Mutex
 	open      int
@@ -30,6 +31,9 @@ func newConnections(cfg *Config, log *slog.Logger) *connections {
 	c := &connections{most: cfg.MaxConnections, perAddress: cfg.MaxConnectionsPerAddress, log: log, hold: cfg.Broker.Hold}
 	if c.most == 0 {
 		c.most = defaultMaxConnections
+	}
+	if limit := cfg.Broker.MemoryLimit(); limit > 0 {
+		c.arrivals = newArrivals(limit, c.hold, log)
 	}
 	if c.perAddress > 0 {
 		c.byAddress = make(map[string]int)
@@ -93,7 +97,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			_ = conn.Close() // whatever becomes of it
 			continue
 		}
-		return &countedConn{Conn: conn, left: sync.OnceFunc(func() { l.connections.leave(address) })}, nil
+		return l.connections.counted(conn, address), nil
 	}
 }
 
@@ -106,10 +110,32 @@ func hostOf(a net.Addr) string {
 	return host
 }
 
-// A countedConn tells when it is closed.
+// A countedConn tells when it is closed, and how much of messages that are not complete has come over it.
 type countedConn struct {
 	net.Conn
 	left func()
+	meter
+}
+
+func (c *connections) counted(conn net.Conn, address string) *countedConn {
+	counted := &countedConn{Conn: conn, meter: meter{
+		arrivals: c.arrivals, unframer: unframer{skip: clientPreface}, gone: make(chan struct{}),
+	}}
+	counted.left = sync.OnceFunc(func() {
+		if c.arrivals != nil {
+			counted.stop()
+		}
+		c.leave(address)
+	})
+	return counted
+}
+
+// Read implements net.Conn.
+func (c *countedConn) Read(p []byte) (int, error) {
+	if c.arrivals == nil {
+		return c.Conn.Read(p)
+	}
+	return c.read(p)
 }
 
 // Close implements net.Conn.

@@ -35,6 +35,7 @@ const (
 	maxLeases      = 1_000
 	maxSettleItems = 256 // replies, and messages
 
+	maxStreams    = 8_192 // of a connection
 	maxBatchItems = 1_000
 	maxWindow     = 8_192
 	maxPage       = 1_000

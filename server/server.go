@@ -167,7 +167,7 @@ func (s *Server) options() []grpc.ServerOption {
 			selector.StreamServerInterceptor(auth.StreamServerInterceptor(s.authenticate), needsIdentity),
 		),
 		grpc.ForceServerCodecV2(newCodec(s.limits, s.buffers)),
-		grpc.MaxConcurrentStreams(8192),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(8 << 20),
 		grpc.MaxHeaderListSize(8 << 10),
 		grpc.ConnectionTimeout(5 * time.Second),
