@@ -180,10 +180,11 @@ func (s *Server) options() []grpc.ServerOption {
 		// A goroutine of its own would grow its stack for each plain RPC, a tenth of what such a call costs.
 		grpc.NumStreamWorkers(256),
 		grpc.WaitForHandlers(true),
-		// A session's frames are tens of KiB when it is busy: fewer, larger reads and writes. gRPC shares the buffers for
+		// A session's frames are tens of KiB when it is busy: fewer, larger writes. gRPC shares the buffers for
 		// writing, so that idle connections hold none.
 		grpc.WriteBufferSize(64 << 10),
-		grpc.ReadBufferSize(64 << 10),
+		// Those for reading are each connection's own, also while it is idle.
+		grpc.ReadBufferSize(32 << 10),
 	}
 }
 
