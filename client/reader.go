@@ -15,8 +15,12 @@ import (
 const (
 	// readerCredit is how many replies may be on their way to one reader.
 	readerCredit = 256
-	// grantBatch is how many replies are taken before room is given for as many.
+	// grantBatch is how many replies are taken before room is given for as many, grantBytes how many bytes, and grantAfter
+	// how long room is kept back at most: a reply counts as read when room was given for it, and a pipe that keeps only few
+	// unread ones would wait for ever for the rest of a batch.
 	grantBatch = readerCredit / 4
+	grantBytes = 256 << 10
+	grantAfter = 5 * time.Millisecond
 )
 
 // reader receives from one pipe: it is what a [Call] and a Receive have in common. Replies wait in it until they are
@@ -36,9 +40,12 @@ type reader struct {
 	handle   string // the receive handle's token; of a call known with the receipt
 	next     uint64 // sequence of the next reply to come
 	replies  [][]byte
-	one      [1][]byte // first memory of replies
-	head     int       // replies before it were taken
-	taken    int       // since room was last given
+	one      [1][]byte   // first memory of replies
+	head     int         // replies before it were taken
+	taken    int         // since room was last given
+	bytes    int         // of those taken
+	granting *time.Timer // gives room for them soon; nil while there is no need
+	between  bool        // streams: the operation that goes on has no answer yet, and takes no credit
 	done     bool
 	err      error           // with done: nil if the pipe ended OK
 	canceled bool            // Cancel was asked for before the receipt was there
@@ -143,6 +150,11 @@ func (r *reader) accepted(kind opKind, bytes []byte) {
 	r.mu.Lock()
 	r.freeBody()
 	r.refusal = nil
+	r.between = false
+	granted := 0
+	if r.taken > 0 && !r.done {
+		granted = r.grantedLocked()
+	}
 	cancel := false
 	if kind == opCall && r.receipt == nil {
 		r.receipt = append(make([]byte, 0, len(bytes)), bytes...)
@@ -152,6 +164,9 @@ func (r *reader) accepted(kind opKind, bytes []byte) {
 	}
 	r.notifyLocked()
 	r.mu.Unlock()
+	if granted > 0 {
+		r.link.grant(&r.operation, granted)
+	}
 	if cancel {
 		r.cancelPipe("")
 	}
@@ -170,7 +185,7 @@ func (r *reader) arrived(bytes []byte) {
 	if r.lastOnly && len(r.replies) > 0 {
 		last := &r.replies[len(r.replies)-1]
 		*last = append((*last)[:0], bytes...)
-		granted = r.tookLocked()
+		granted = r.tookLocked(len(bytes))
 	} else {
 		r.replies = append(r.replies, append(make([]byte, 0, len(bytes)), bytes...))
 	}
@@ -198,13 +213,39 @@ func replySequence(b []byte) uint64 {
 }
 
 // tookLocked counts a reply as taken, and tells for how many to give room now.
-func (r *reader) tookLocked() (granted int) {
+func (r *reader) tookLocked(size int) (granted int) {
 	r.taken++
-	if r.taken < grantBatch || r.done {
+	r.bytes += size
+	switch {
+	case r.done || r.between:
+		return 0
+	case r.taken < grantBatch && r.bytes < grantBytes:
+		if r.granting == nil {
+			r.granting = time.AfterFunc(grantAfter, r.grantNow)
+		}
 		return 0
 	}
-	granted, r.taken = r.taken, 0
-	return granted
+	return r.grantedLocked()
+}
+
+// grantedLocked returns for how many replies no room was given yet, and counts it as given.
+func (r *reader) grantedLocked() (n int) {
+	n, r.taken, r.bytes = r.taken, 0, 0
+	return n
+}
+
+// grantNow gives room for what was taken and is no batch.
+func (r *reader) grantNow() {
+	r.mu.Lock()
+	r.granting = nil
+	granted := 0
+	if !r.done && !r.between {
+		granted = r.grantedLocked()
+	}
+	r.mu.Unlock()
+	if granted > 0 {
+		r.link.grant(&r.operation, granted)
+	}
 }
 
 // take returns the next reply, after waiting for it; ok is false at the end, with the reason unless it was OK.
@@ -221,7 +262,7 @@ func (r *reader) take() (reply Reply, ok bool, err error) {
 	if r.head == len(r.replies) {
 		r.replies, r.head = r.replies[:0], 0
 	}
-	granted := r.tookLocked()
+	granted := r.tookLocked(len(bytes))
 	r.mu.Unlock()
 	if granted > 0 {
 		r.link.grant(&r.operation, granted)
@@ -259,8 +300,8 @@ func (r *reader) finish(err error) bool {
 		return false
 	}
 	r.done, r.err = true, err
-	unwatch, retry, limit, ended := r.unwatch, r.retry, r.limit, r.ended
-	r.unwatch, r.retry = nil, nil
+	unwatch, retry, limit, granting, ended := r.unwatch, r.retry, r.limit, r.granting, r.ended
+	r.unwatch, r.retry, r.granting = nil, nil, nil
 	r.notifyLocked()
 	r.mu.Unlock()
 	if unwatch != nil {
@@ -271,6 +312,9 @@ func (r *reader) finish(err error) bool {
 	}
 	if limit != nil {
 		limit.Stop()
+	}
+	if granting != nil {
+		granting.Stop()
 	}
 	if ended != nil {
 		ended()

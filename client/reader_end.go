@@ -137,7 +137,8 @@ func (r *reader) resume(anew bool) []byte {
 	}
 	// What lies here unread counts for the new operation as well; and 0 would mean the default.
 	r.credit = uint32(max(readerCredit-(len(r.replies)-r.head), 1))
-	r.taken = 0
+	r.grantedLocked()
+	r.between = true
 	return appendReceive(nil, token, r.next)
 }
 
