@@ -42,6 +42,7 @@ func (c *Client) Call(ctx context.Context, queue string, message Message, option
 	} else {
 		r.deadline = time.Now().Add(cmp.Or(o.pipe.Timeout, defaultTimeout)).UnixNano()
 	}
+	message.Headers = c.headersUnder(ctx, message.Headers)
 	r.body = appendEnqueue(r.body, fieldOf(opCall), queue, &message, o, timeout)
 	r.repeatable = o.key != ""
 	err := error(nil)

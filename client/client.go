@@ -47,6 +47,9 @@ type Client struct {
 	pools   pools
 	buffers buffers.Pool // of its connections
 
+	propagator  Propagator
+	passesTrace bool // it is passTrace
+
 	ctx       context.Context // ends with Close
 	cancel    context.CancelCauseFunc
 	wg        sync.WaitGroup // run goroutines of the links
@@ -58,7 +61,7 @@ type Client struct {
 // no I/O: connections are made by the first call that needs one, and an address where nobody listens shows there. It
 // fails if an option or the target cannot be used.
 func New(target string, options ...Option) (*Client, error) {
-	cfg := config{sessions: 1, logger: slog.New(slog.DiscardHandler), credentials: insecure.NewCredentials(), name: "replyq-go"}
+	cfg := config{sessions: 1, logger: slog.New(slog.DiscardHandler), credentials: insecure.NewCredentials(), name: "replyq-go", propagator: passTrace{}}
 	for _, option := range options {
 		option(&cfg)
 	}
@@ -66,7 +69,8 @@ func New(target string, options ...Option) (*Client, error) {
 	cfg.backoff.Max = max(cmp.Or(cfg.backoff.Max, 5*time.Second), cfg.backoff.Initial)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
-	c := &Client{target: target, backoff: cfg.backoff, name: cfg.name, log: cfg.logger, ctx: ctx, cancel: cancel}
+	c := &Client{target: target, backoff: cfg.backoff, name: cfg.name, log: cfg.logger, ctx: ctx, cancel: cancel, propagator: cfg.propagator}
+	_, c.passesTrace = cfg.propagator.(passTrace)
 	for range cfg.sessions {
 		conn, err := grpc.NewClient(target, cfg.dialOptions(&c.buffers)...)
 		if err != nil {

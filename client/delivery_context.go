@@ -8,7 +8,11 @@ import (
 // Context returns a context that ends when there is no sense in working on: with the cause [ErrWaiterGone] when nobody
 // waits for the answer any more, with [ErrLeaseLost] when somebody else may have the message, with a deadline at the
 // delivery's, and when the consumer ends. Handlers of Work get it.
-func (d *Delivery) Context() context.Context { return deliveryContext{d} }
+//
+// It has what came in the message's headers, such as the trace context, see [WithPropagator].
+func (d *Delivery) Context() context.Context {
+	return d.consumer.client.ContextOf(deliveryContext{d}, d.Headers)
+}
 
 // deliveryContext is a delivery's context. Most handlers never ask it anything but its deadline, so what it costs (a
 // cancel, a timer) is made only when it is asked.

@@ -62,10 +62,11 @@ type link struct {
 	finishing int         // operations in queue or unanswered whose kind finishes
 	flushed   chan struct{}
 
-	window   int // unanswered operations, as the server bounds them
-	maxFrame int // bytes
-	promised int // places that waiters were given and have not taken
-	waiters  []chan struct{}
+	window     int // unanswered operations, as the server bounds them
+	maxFrame   int // bytes
+	maxPayload int // bytes; 0 if the server did not say
+	promised   int // places that waiters were given and have not taken
+	waiters    []chan struct{}
 
 	received     uint64      // results of this stream
 	toldReceived uint64      // of which the server knows

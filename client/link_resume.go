@@ -118,6 +118,7 @@ func (l *link) reconcile(greeting *queuepb.GetServerInfoResponse) (anew bool, re
 
 func (l *link) takeGreetingLocked(g *queuepb.GetServerInfoResponse) {
 	l.window, l.maxFrame = defaultWindow, defaultFrameBytes
+	l.maxPayload = int(min(g.GetLimits().GetPayloadBytes(), maxMessage))
 	if n := g.GetLimits().GetWindowOperations(); n > 0 {
 		l.window = int(n)
 	}

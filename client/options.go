@@ -20,6 +20,7 @@ type config struct {
 	dial        []grpc.DialOption
 	backoff     Backoff
 	name        string
+	propagator  Propagator
 }
 
 // Backoff says how long to wait before the next attempt to connect: Initial at first, then each time half as long

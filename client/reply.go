@@ -114,6 +114,7 @@ func (c *Client) reply(ctx context.Context, l *link, r *replyRequest, options []
 	for _, option := range options {
 		option(r)
 	}
+	r.answer = c.answerUnder(ctx, r.answer)
 	u := c.pools.unary(opReply)
 	u.operation.body = appendReply(u.operation.body, fieldOf(opReply), r)
 	u.repeatable = r.replyID != ""

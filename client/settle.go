@@ -178,7 +178,9 @@ func (d *Delivery) Settle(ctx context.Context, s Settlement) (SettleResult, erro
 	if !d.settling.CompareAndSwap(false, true) {
 		return SettleResult{}, ErrSettled
 	}
-	u := d.consumer.client.pools.unary(opSettle)
+	c := d.consumer.client
+	s.Messages, s.Replies = c.itemsUnder(ctx, s.Messages), c.repliesUnder(ctx, s.Replies)
+	u := c.pools.unary(opSettle)
 	u.leased = true
 	u.operation.body = d.appendSettle(u.operation.body, &s)
 	var response queuepb.SettleResponse

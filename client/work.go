@@ -161,6 +161,9 @@ func (w *worker) settle(d *Delivery, j judgement) {
 		e.operation = operation{sink: e, kind: opReply, leased: true, patient: true}
 		e.takeBody()
 		e.answered = j.answer != nil
+		if len(d.Headers) > 0 { // else the context carries nothing
+			j.answer = w.client.answerUnder(d.Context(), j.answer)
+		}
 		reply := replyRequest{answer: j.answer, err: j.err, to: d.replyTo, lease: d.lease, ack: true}
 		e.body = appendReply(e.body, fieldOf(opReply), &reply)
 	} else {
