@@ -1,0 +1,206 @@
+package simulation_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/handles"
+)
+
+// A job is what a message asks a worker to do.
+type job struct {
+	ID string
+	Do string
+	N  int    // how much
+	To string // the queue where the rest is done
+}
+
+func (j job) message() client.Message {
+	b, _ := json.Marshal(j) // it can be encoded
+	return client.Message{Payload: b}
+}
+
+// part is the payload of one of a job's replies.
+func (j job) part(i int) []byte { return fmt.Append(nil, j.ID, " ", i) }
+
+// large is the value of a job of several replies.
+func (j job) large() []byte { return bytes.Repeat([]byte(j.ID+" "), 60*j.N) }
+
+// work works on all queues for one client, until ctx ends: by Work, or with a consumer of its own.
+func (w *world) work(ctx context.Context, i int, c *client.Client) {
+	r := w.random(fmt.Sprint("worker ", i))
+	grace := []time.Duration{0, 5 * time.Second}[r.IntN(2)]
+	if r.IntN(3) > 0 {
+		err := c.Work(ctx, client.WorkConfig{Concurrency: 1 + r.IntN(5), Prefetch: r.IntN(3), DisconnectGrace: grace}, w.handle, queues...)
+		if err != nil && !over(err) {
+			w.t.Errorf("Work() = %v", err)
+		}
+		return
+	}
+	s, err := c.Consume(ctx, client.ConsumeConfig{MaxInFlight: 1 + r.IntN(5), DisconnectGrace: grace}, queues...)
+	if err != nil {
+		w.t.Errorf("Consume() = %v", err)
+		return
+	}
+	for d, err := range s.Deliveries(ctx) {
+		switch {
+		case err == nil:
+			w.alone(d)
+		case !over(err):
+			w.t.Errorf("Next() = %v", err)
+		}
+	}
+}
+
+// alone handles a delivery without Work, and settles what the handler left to it.
+func (w *world) alone(d *client.Delivery) {
+	if answer, err := w.handle(d.Context(), d); err != nil {
+		done := w.h.settles(d, retry)
+		done(outputOf(d.Retry(context.WithoutCancel(d.Context()), 0, err.Error())))
+	} else if answer != nil {
+		w.t.Error("unreachable: handlers with an answer know by whom they are called")
+	}
+}
+
+// handle does a job. It settles the delivery by itself, and gives it back if that fails.
+func (w *world) handle(ctx context.Context, d *client.Delivery) (*client.Answer, error) {
+	var j job
+	if err := json.Unmarshal(d.Payload, &j); err != nil {
+		w.t.Errorf("message %s has the payload %q", d.MessageID, d.Payload)
+	}
+	w.h.delivered(d, j)
+	if err := w.do(ctx, d, j); err != nil {
+		w.h.tell("job %s attempt %d: %v", j.ID, d.Attempt, err)
+		w.mayBe(d, j, retry) // Work does that, or acks, when we have returned
+		if errors.Is(context.Cause(ctx), client.ErrWaiterGone) {
+			w.mayBe(d, j, ack)
+		}
+		return nil, client.Retry(err, 0)
+	}
+	return nil, nil
+}
+
+// mayBe notes what others may do with a delivery from now on.
+func (w *world) mayBe(d *client.Delivery, j job, kind string) {
+	w.h.settles(d, kind)(output{unknown: true})
+	w.h.pipe(j.ID, pipeInput{kind, d.Attempt})(output{unknown: true})
+}
+
+// do does what a job asks for.
+func (w *world) do(ctx context.Context, d *client.Delivery, j job) error {
+	switch j.Do {
+	case "echo":
+		return w.answer(ctx, d, j, client.Answer{Payload: j.part(0)})
+	case "retry":
+		if d.Failures == 0 {
+			done := w.h.settles(d, retry)
+			err := d.Retry(ctx, time.Duration(j.N)*10*time.Millisecond, "not yet")
+			done(outputOf(err))
+			return err
+		}
+		return w.answer(ctx, d, j, client.Answer{Payload: j.part(0)})
+	case "stream":
+		for i := range j.N {
+			if err := w.more(ctx, d, j, j.part(i)); err != nil {
+				return err
+			}
+		}
+		return w.answer(ctx, d, j, client.Answer{Payload: j.part(j.N)})
+	case "large":
+		out := d.NewWriter(ctx, client.WriterOptions{PartSize: 100})
+		if _, err := out.Write(j.large()); err != nil {
+			return err
+		}
+		done := w.h.settles(d, ack)
+		err := out.Close()
+		done(outputOf(err))
+		return err
+	case "fail":
+		settled, replied := w.h.settles(d, ack), w.h.pipe(j.ID, pipeInput{fail, d.Attempt})
+		outcome, err := d.ReplyError(ctx, &client.Error{Code: 9, Reason: "SIMULATED", Message: j.ID})
+		w.note(outcome, err, settled, replied)
+		return err
+	case "ack", "reject":
+		settled, replied := w.h.settles(d, j.Do), w.h.pipe(j.ID, pipeInput{j.Do, d.Attempt})
+		settle := d.Ack
+		if j.Do == "reject" {
+			settle = func(ctx context.Context) error { return d.Reject(ctx, "simulated") }
+		}
+		err := settle(ctx)
+		settled(outputOf(err))
+		replied(outputOf(err))
+		return err
+	case "hang":
+		<-ctx.Done()
+		return context.Cause(ctx)
+	default:
+		return w.passOn(ctx, d, j)
+	}
+}
+
+// passOn does the jobs of which somebody else does the rest.
+func (w *world) passOn(ctx context.Context, d *client.Delivery, j job) error {
+	rest := job{ID: j.ID + "/rest", Do: "echo"}
+	switch j.Do {
+	case "forward":
+		m := d.Message()
+		m.Payload = rest.message().Payload
+		done := w.h.settles(d, ack)
+		_, err := d.Settle(ctx, client.Settlement{Messages: []client.Item{{Queue: j.To, Message: m}}})
+		done(outputOf(err))
+		return err
+	case "splice", "future":
+		receipt, err := d.Client().Enqueue(ctx, j.To, rest.message(), client.WithPipe(client.PipeOptions{Timeout: long}))
+		if err != nil {
+			return err
+		}
+		if j.Do == "future" {
+			return w.answer(ctx, d, j, client.Answer{Handles: map[string]handles.Handle{"future": receipt.ReceiveHandle}})
+		}
+		done := w.h.settles(d, ack)
+		_, err = d.Splice(ctx, receipt.ReceiveHandle)
+		done(outputOf(err))
+		return err
+	case "nested":
+		if _, err := d.Client().Reply(ctx, d.Handles["nested"], client.Answer{Payload: j.part(1)}, client.WithReplyID(j.ID)); err != nil {
+			return err
+		}
+		return w.answer(ctx, d, j, client.Answer{Payload: j.part(0)})
+	default:
+		w.t.Errorf("job %s is %q", j.ID, j.Do)
+		return nil
+	}
+}
+
+func (w *world) more(ctx context.Context, d *client.Delivery, j job, payload []byte) error {
+	done := w.h.pipe(j.ID, pipeInput{more, d.Attempt})
+	outcome, err := d.ReplyMore(ctx, client.Answer{Payload: payload})
+	w.note(outcome, err, done)
+	if err == nil && outcome.Gone() && d.HasReplyTo() {
+		return client.ErrWaiterGone
+	}
+	return err
+}
+
+func (w *world) answer(ctx context.Context, d *client.Delivery, j job, a client.Answer) error {
+	settled, replied := w.h.settles(d, ack), w.h.pipe(j.ID, pipeInput{last, d.Attempt})
+	outcome, err := d.Reply(ctx, a)
+	w.note(outcome, err, settled, replied)
+	return err
+}
+
+// note notes how a reply went, wherever it counts.
+func (w *world) note(outcome client.ReplyOutcome, err error, where ...func(output)) {
+	o := outputOf(err)
+	if err == nil {
+		o.status, o.reason, o.last = outcome.Status, outcome.Reason, outcome.Sequence
+	}
+	for _, done := range where {
+		done(o)
+	}
+}
