@@ -71,21 +71,19 @@ func (w *world) ask(ctx context.Context, c *client.Client, r *rand.Rand, id stri
 	}
 	mayEnd := min(limit, patience) < long
 	request := w.h.request(j, mayEnd)
+	if mayEnd { // some time, by the server, or by the client when its context ends
+		w.h.pipe(id, pipeInput{kind: expire})(output{unknown: true})
+		w.h.pipe(id, pipeInput{kind: cancel})(output{unknown: true})
+	}
 	began := time.Now()
 	request.waits = true
 	limited, stop := context.WithDeadline(ctx, began.Add(limit))
 	call := c.Call(limited, queue, m, pipeOptions(r))
-	var cancelled func(output)
-	timer := time.AfterFunc(patience, func() {
-		cancelled = w.h.pipe(id, pipeInput{kind: cancel})
-		call.Cancel()
-	})
+	timer := time.AfterFunc(patience, call.Cancel)
 	return func() {
 		defer stop()
 		a := receive(call, j)
-		if !timer.Stop() && cancelled != nil {
-			cancelled(output{unknown: true})
-		}
+		timer.Stop()
 		if receipt, err := call.Receipt(); err == nil {
 			w.h.received(request, receipt)
 		}

@@ -22,6 +22,7 @@ const (
 	last   = "last"   // one that does not
 	fail   = "fail"   // an error
 	cancel = "cancel" // by the caller
+	expire = "expire"
 	end    = "end"    // what the caller saw at last
 )
 
@@ -87,12 +88,6 @@ var pipeModel = (&porcupine.NondeterministicModel{ //nolint:gochecknoglobals // 
 		}
 		switch {
 		case in.kind == end:
-			if s.reason == "" { // what the server may do at any time
-				switch o.reason {
-				case client.ErrExpired, client.ErrCancelled, client.ErrDeadLettered:
-					s.reason = o.reason
-				}
-			}
 			if s.reason != o.reason || s.replies != o.last {
 				return nil
 			}
@@ -131,6 +126,8 @@ func (s pipeState) after(in pipeInput) pipeState {
 		s.reason = client.ErrFailed
 	case cancel:
 		s.reason = client.ErrCancelled
+	case expire:
+		s.reason = client.ErrExpired
 	case reject:
 		s.reason = client.ErrRejected
 	case ack:

@@ -61,7 +61,10 @@ func (w *world) work(ctx context.Context, i int, c *client.Client) {
 func (w *world) alone(d *client.Delivery) {
 	if answer, err := w.handle(d.Context(), d); err != nil {
 		done := w.h.settles(d, retry)
-		done(outputOf(d.Retry(context.WithoutCancel(d.Context()), 0, err.Error())))
+		result, err := d.Settle(context.WithoutCancel(d.Context()), client.Settlement{Action: client.SettleRetry, Reason: err.Error()})
+		o := outputOf(err)
+		o.refused = o.refused || result.Already // by a retry of the handler whose answer it did not await
+		done(o)
 	} else if answer != nil {
 		w.t.Error("unreachable: handlers with an answer know by whom they are called")
 	}

@@ -51,11 +51,7 @@ func TestSimulation(t *testing.T) {
 			t.Run(fmt.Sprint(worker), func(t *testing.T) {
 				t.Parallel()
 				for seed := *firstSeed + worker; seed < *firstSeed+*seeds; seed += 4 {
-					h := simulate(t, seed)
-					all.add(h)
-					if t.Failed() {
-						t.Fatalf("again: go test ./internal/simulation -run 'TestSimulation$' -sim.seed %d", seed)
-					}
+					all.add(simulate(t, seed))
 				}
 			})
 		}
@@ -116,6 +112,11 @@ type world struct {
 func simulate(t *testing.T, seed uint64) *history {
 	t.Helper()
 	h := newHistory(t, seed)
+	defer func() { // a bubble that fails does not return
+		if t.Failed() {
+			t.Logf("again: go test ./internal/simulation -run 'TestSimulation$' -sim.seed %d", seed)
+		}
+	}()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, seed: seed, h: h}
 		h.t = t
