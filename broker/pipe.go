@@ -274,6 +274,10 @@ func (s *shard) abandonable(p *pipe) bool {
 }
 
 func (s *shard) cancel(l *link, op *Op, r *Cancel) {
+	if o, ok := s.outcome(l, op.ID); ok {
+		s.emit(l, op.ID, true, &Cancelled{Now: true, Reason: o.reason})
+		return
+	}
 	if r.Handle.Store() != s.st.store {
 		s.emit(l, op.ID, true, &Cancelled{Reason: EndLost})
 		return
@@ -291,6 +295,8 @@ func (s *shard) cancel(l *link, op *Op, r *Cancel) {
 			text = "cancelled by a holder of the receive handle"
 		}
 		s.end(ref.slot, pipeEnding{reason: EndCancelled, text: text})
+		// Only this has an effect; a pipe that had ended before will also have ended when it is asked again.
+		s.remember(l, op.ID, outcome{kind: outcomeCancelled, reason: EndCancelled})
 		s.emit(l, op.ID, true, &Cancelled{Now: true, Reason: EndCancelled})
 	}
 }

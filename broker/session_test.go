@@ -67,6 +67,28 @@ func TestRepeatedOperationsHaveOneEffect(t *testing.T) {
 	})
 }
 
+// A Cancel that ended its pipe says so again; whose pipe had ended before finds that again.
+func TestRepeatedCancelHasItsFirstAnswer(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		c := b.attach("caller")
+		c.s.Submit([]broker.Op{{ID: 1, Request: &broker.OpenPipe{}}})
+		pipe := expect[*broker.PipeOpened](c, 1)
+		first := broker.Op{ID: 2, Request: &broker.Cancel{Handle: b.keys.Mint(pipe.Receive)}}
+		second := broker.Op{ID: 3, Request: &broker.Cancel{Handle: b.keys.Mint(pipe.Receive)}}
+		c.s.Submit([]broker.Op{first, second})
+		c.op = 3
+		for range 3 {
+			if got, want := *expect[*broker.Cancelled](c, 2), (broker.Cancelled{Now: true, Reason: broker.EndCancelled}); got != want {
+				t.Errorf("first Cancel: got %+v, want %+v", got, want)
+			}
+			if got, want := *expect[*broker.Cancelled](c, 3), (broker.Cancelled{Reason: broker.EndCancelled}); got != want {
+				t.Errorf("second Cancel: got %+v, want %+v", got, want)
+			}
+			c = c.again("caller", first, second)
+		}
+	})
+}
+
 func TestOutcomesAreForgottenBelowTheMarkAndAfterAMinute(t *testing.T) {
 	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
 		c := b.attach("caller")
