@@ -52,7 +52,8 @@ type Consumer struct {
 	held      deliveries // all that is unsettled, ready ones included
 	err       error      // why it is over
 	isOver    bool
-	stopping  bool // Stop was asked for
+	stopping  bool // Stop was asked for, or all deliveries of a limit have come
+	arrivals  int  // deliveries that have come
 	toldHeld  bool // the last request named leases that are held
 	noHeld    bool // the server cannot take leases back
 	unwatch   func() bool
@@ -89,7 +90,7 @@ func newConsumer(ctx context.Context, c *Client, config ConsumeConfig, queues []
 
 // openFor registers the consumer and waits until that is done, or ctx ends.
 func (s *Consumer) openFor(ctx context.Context) error {
-	s.body = s.request(nil)
+	s.body = s.request(nil, 0)
 	err := s.link.submit(ctx, &s.operation)
 	if err == nil {
 		select {
@@ -106,13 +107,20 @@ func (s *Consumer) openFor(ctx context.Context) error {
 	return nil
 }
 
-// request encodes the operation, with the leases that are held.
-func (s *Consumer) request(leases []*queuepb.Handle) []byte {
+// request encodes the operation, with the leases that are held. Of a limit so many deliveries have come already.
+func (s *Consumer) request(leases []*queuepb.Handle, arrivals int) []byte {
+	inFlight, limit := s.config.MaxInFlight, s.config.MaxDeliveries
+	if limit > 0 && arrivals >= limit {
+		// None shall come, which has no number. It is stopped at once; what slips through until then is given back.
+		inFlight, limit = len(leases), 1
+	} else if limit > 0 {
+		limit -= arrivals
+	}
 	p := &queuepb.ConsumeRequest{
-		Queues: s.queues, MaxInFlight: uint32(max(s.config.MaxInFlight, 0)),
+		Queues: s.queues, MaxInFlight: uint32(max(inFlight, 0)),
 		LeaseTime: wireDuration(s.config.LeaseTime), ConsumerId: s.config.ConsumerID, HeldLeases: leases,
 		DisconnectGrace: wireDuration(s.config.DisconnectGrace),
-		MaxDeliveries:   uint64(max(s.config.MaxDeliveries, 0)),
+		MaxDeliveries:   uint64(max(limit, 0)),
 		Wait:            wireDuration(s.config.IdleTime),
 	}
 	return appendRequest(nil, opConsume, p)

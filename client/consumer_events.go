@@ -79,6 +79,11 @@ func (s *Consumer) arrived(bytes []byte) {
 	if s.leaseTime == 0 && !d.LeaseExpiresAt.IsZero() {
 		s.leaseTime = max(time.Until(d.LeaseExpiresAt)-s.link.clockSkew(), time.Second)
 	}
+	if s.arrivals++; s.config.MaxDeliveries > 0 && s.arrivals > s.config.MaxDeliveries {
+		s.mu.Unlock()
+		s.giveBack(d)
+		return
+	}
 	s.held.add(d)
 	if s.take == nil {
 		s.ready = append(s.ready, d)
@@ -89,6 +94,14 @@ func (s *Consumer) arrived(bytes []byte) {
 	if s.take != nil {
 		s.take(d)
 	}
+}
+
+// giveBack releases a delivery that nobody shall see.
+func (s *Consumer) giveBack(d *Delivery) {
+	t := newTask(opSettle, nil)
+	t.leased = true
+	t.body = d.appendSettle(t.body, &Settlement{Action: SettleRelease})
+	_ = s.link.submitNow(&t.operation) // fails only when the client is closed, which ends the consumer as well
 }
 
 // find returns the delivery that the server speaks of, nil if it is not held any more. That happens seldom enough to look
@@ -180,9 +193,16 @@ func (s *Consumer) resume(anew bool) []byte {
 		leases = append(leases, &queuepb.Handle{Token: d.lease})
 	}
 	s.toldHeld = len(leases) > 0
+	arrivals := s.arrivals
+	through := s.config.MaxDeliveries > 0 && arrivals >= s.config.MaxDeliveries
+	s.stopping = s.stopping || through
 	s.mu.Unlock()
 	s.loseAll(lost)
-	return s.request(leases)
+	if through && len(leases) == 0 {
+		s.finish(ErrStopped)
+		return nil
+	}
+	return s.request(leases, arrivals)
 }
 
 // extend asks for more time for deliveries, and ends the contexts of those that have none, or no waiter.
