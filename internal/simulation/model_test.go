@@ -23,7 +23,7 @@ const (
 	fail   = "fail"   // an error
 	cancel = "cancel" // by the caller
 	expire = "expire"
-	end    = "end"    // what the caller saw at last
+	end    = "end" // what the caller saw at last
 )
 
 type messageInput struct {
