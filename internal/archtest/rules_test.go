@@ -55,9 +55,14 @@ var importRules = map[string]importRule{
 	"integration_test": {tests: []string{"api/queuepb", "client", "internal/testbed"}},
 
 	"internal/archtest": {},
+	"internal/faultnet": {},
 	"internal/buffers":  {},
 	"internal/optable":  {},
 	"internal/wire":     {},
+	// Only tests: the whole system in fake time.
+	"internal/simulation": {
+		tests: []string{"api/queuepb", "broker", "client", "handles", "internal/faultnet", "internal/testbed", "server"},
+	},
 	"internal/testbed": {
 		code:  []string{"broker", "client", "handles", "server"},
 		tests: []string{"api/queuepb"},
@@ -83,7 +88,7 @@ var dependencyRules = []dependencyRule{
 			"google.golang.org/genproto/googleapis/rpc",
 			"github.com/grpc-ecosystem",
 		},
-		in: []string{"server", "client", "cmd/*", "internal/testbed", "demo", "integration_test"},
+		in: []string{"server", "client", "cmd/*", "internal/simulation", "internal/testbed", "demo", "integration_test"},
 	},
 	{
 		name:  "NATS",
