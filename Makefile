@@ -16,6 +16,8 @@ IMAGE   ?= replyq
 
 # For each fuzz test of `make fuzz`; for `make bench-unit`, which benchmarks and how often.
 FUZZTIME  ?= 10s
+# For `make simulation`, e.g. '-sim.seeds 100000 -sim.stride 1' for a night.
+SIMFLAGS ?=
 # For `make integration`, e.g. -race.
 INTEGRATIONFLAGS ?=
 BENCH     ?= .
@@ -61,7 +63,7 @@ image: ## container image of queue-server (needs a Docker engine)
 ##@ Check it
 
 .PHONY: test
-test: check-generated lint unit integration ## all checks and all tests: what CI runs
+test: check-generated lint unit simulation integration ## all checks and all tests: what CI runs
 	@echo 'make test: all checks passed'
 
 .PHONY: check-generated
@@ -103,6 +105,10 @@ lint-proto: $(BUF) ## buf lint, and buf breaking against the last released contr
 unit: ## unit tests of all packages, with the race detector; those of benchmarks/ without
 	$(GO) test -race -shuffle=on -timeout 15m $(UNIT_PKGS)
 	cd benchmarks && $(GO) test -shuffle=on ./...
+
+.PHONY: simulation
+simulation: ## the whole system in fake time, over connections that fail: 300 seeds, a session cut after 1,352 bytes
+	$(GO) test -count=1 -timeout 24h ./internal/simulation $(SIMFLAGS)
 
 .PHONY: integration
 integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node

@@ -20,7 +20,7 @@ import (
 	"github.com/replyq/replyq/internal/testbed"
 )
 
-var stride = flag.Int64("sim.stride", 97, "cut a session after every so many bytes; 1 is every byte")
+var stride = flag.Int64("sim.stride", defaultStride, "cut a session after every so many bytes; 1 is every byte")
 
 // cutBytes is how far cuts go: the session is longer, either way.
 const cutBytes = 64 << 10

@@ -6,7 +6,7 @@
 //
 //	go test ./internal/simulation -run 'TestSimulation$' -sim.seed N
 //
-// and more of them by -sim.seeds, from -sim.first on. A seed fixes what is done and what fails, not the order in which
+// and more of them by -sim.seeds, from -sim.first on; `make simulation` runs all that CI does, without the race detector. A seed fixes what is done and what fails, not the order in which
 // goroutines run: repeat a seed that failed with -count, and with -cpu 1,2.
 package simulation_test
 
@@ -33,7 +33,7 @@ import (
 
 var (
 	oneSeed   = flag.Uint64("sim.seed", 0, "run this seed only, and tell all that happens")
-	seeds     = flag.Uint64("sim.seeds", 300, "how many seeds to run")
+	seeds     = flag.Uint64("sim.seeds", defaultSeeds, "how many seeds to run")
 	firstSeed = flag.Uint64("sim.first", 1, "the first of them")
 )
 

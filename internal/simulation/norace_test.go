@@ -1,0 +1,8 @@
+//go:build !race
+
+package simulation_test
+
+const (
+	defaultSeeds  = 300
+	defaultStride = 97
+)
