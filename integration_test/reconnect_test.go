@@ -55,7 +55,8 @@ func TestReconnect(t *testing.T) {
 		all.Wait()
 		close(through)
 	}()
-	ticker := time.NewTicker(100 * time.Millisecond)
+	// As often as a connection takes to be made, and a little more: so that most cuts hit something under way.
+	ticker := time.NewTicker(15 * time.Millisecond)
 	defer ticker.Stop()
 	cuts := 0
 	for over := false; !over; {
@@ -68,6 +69,9 @@ func TestReconnect(t *testing.T) {
 	}
 	l.check(t, callers*requests)
 	t.Logf("%d connections cut, %d requests redelivered", cuts, l.redelivered)
+	if cuts < 20 || l.redelivered == 0 {
+		t.Error("the cuts were too few, or hit nothing: the test proves nothing")
+	}
 	eventually(t, "all is settled", func() bool {
 		stats := s.statistics(t, "load")
 		return stats.Ready+stats.InFlight+stats.Delayed == 0

@@ -42,6 +42,7 @@ type part struct {
 	what, to, consumerID                     string
 	pipe, wait, more                         bool
 	first                                    uint64
+	inFlight, lease                          int
 	grace, timeout                           float64
 	handles, calls, receives                 repeated
 }
@@ -62,6 +63,8 @@ func playRole(role string, args []string) (code int) {
 	flags.StringVar(&p.what, "do", "echo", "what to do with a delivery")
 	flags.StringVar(&p.to, "to", "", "with splice and forward: where the work is done")
 	flags.StringVar(&p.consumerID, "consumer-id", "", "consumer id")
+	flags.IntVar(&p.inFlight, "in-flight", 4, "how many deliveries a consumer holds at a time")
+	flags.IntVar(&p.lease, "lease", 0, "seconds of a consumer's leases; 0 for the default")
 	flags.BoolVar(&p.pipe, "pipe", false, "have a pipe opened, and print its receive handle")
 	flags.BoolVar(&p.wait, "wait", false, "wait for the answers")
 	flags.BoolVar(&p.more, "more", false, "keep the pipe open")
@@ -212,7 +215,8 @@ func setHandle[H any, P interface {
 // consumer consumes a queue, and does with each message what --do says.
 func (p *part) consumer() error {
 	ctx := context.Background()
-	consumer, err := p.client.Consume(ctx, client.ConsumeConfig{MaxInFlight: 4, ConsumerID: p.consumerID}, p.queue)
+	consumer, err := p.client.Consume(ctx, client.ConsumeConfig{
+		MaxInFlight: p.inFlight, LeaseTime: time.Duration(p.lease) * time.Second, ConsumerID: p.consumerID}, p.queue)
 	if err != nil {
 		printStatus(err)
 		return nil

@@ -52,7 +52,7 @@ var importRules = map[string]importRule{
 	},
 
 	"demo":             {code: []string{"api/queuepb", "client", "internal/testbed"}},
-	"integration_test": {tests: []string{"api/queuepb", "client", "internal/testbed"}},
+	"integration_test": {tests: []string{"api/queuepb", "client", "internal/faultnet", "internal/testbed"}},
 
 	"internal/archtest": {},
 	"internal/faultnet": {},
