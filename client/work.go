@@ -186,8 +186,14 @@ type ending struct {
 
 // result implements sink.
 func (e *ending) result(r *result) {
-	e.freeBody()
 	refusal := r.failure()
+	if refusal != nil && r.err == nil {
+		if d, again := refusal.repeatAfter(); again { // meanwhile the lease is extended as before
+			time.AfterFunc(spread(d), e.repeat)
+			return
+		}
+	}
+	e.freeBody()
 	if refusal == nil || !e.answered || r.err != nil || leaseIsLost(refusal) {
 		e.settled(refusal)
 		return
@@ -198,6 +204,14 @@ func (e *ending) result(r *result) {
 	e.answered = false
 	e.w.settle(e.d, judgement{replies: true, err: &Error{Code: refusal.Code, Reason: refusal.Reason,
 		Message: "the worker's answer was refused: " + refusal.Message}})
+}
+
+// repeat submits it once more.
+func (e *ending) repeat() {
+	if err := e.w.consumer.link.submitNow(&e.operation); err != nil {
+		e.freeBody()
+		e.settled(fromStatus(err, nil))
+	}
 }
 
 // resume implements sink.
