@@ -33,7 +33,24 @@
 // arrive. So a slow reader of one call holds back that call's replier and nobody else. What lies unread in the client is
 // bounded for each call by that credit and by the pipe's capacity, 4 MiB unless its options say otherwise.
 //
+// # Values of several replies
+//
+// A value that is large, or is made bit by bit, is written with a [ReplyWriter] ([Delivery.NewWriter],
+// [Client.NewWriter]) and read with a [ReplyReader] ([Call.Reader], [Client.NewReader], [Future.Reader]). Each part is a
+// reply with its number in the header "part", the last one with "parts" as well, so that what is not whole is not taken
+// for whole. When a worker is lost half-way, the reader learns by the number of the attempt that the value begins anew:
+// a [*RestartError]. A writer is held up while its pipe is full, and nobody else is.
+//
+// # What travels with messages
+//
+// The deadline of a caller's context becomes its pipe's, that of the delivery, and that of the handler's context; a call
+// made with that context has it in turn. The W3C trace context of a context ([WithTraceContext]) goes into the headers of
+// messages and replies, and from those of a delivery into the handler's context. A [Propagator] of the application's
+// takes the place of that: OpenTelemetry's, say.
+//
 // # What reconnecting does
+//
+// docs/reconnecting.md has this as a table of all that can be under way, with what a cut does to it, and the tests.
 //
 // When a stream is lost, the link opens a new one under the same session id, with backoff and jitter, for as long as
 // there is something to do. Then, in this order:
@@ -43,7 +60,8 @@
 //     server remembers outcomes, those that could happen twice fail with an unknown outcome instead.
 //   - Readers of pipes (calls that have their receipt, receives) go on with a Receive from the next sequence. The
 //     application sees neither gap nor duplicate.
-//   - Consumers open again under their consumer id, with the leases they hold. A server that cannot take these back
+//   - Consumers open again under their consumer id, with the leases they hold, for what is left of their MaxDeliveries.
+//     A server that cannot take these back
 //     gets none, and the contexts of the old deliveries end with [ErrLeaseLost].
 //
 // If the greeting names another boot epoch, the server has lost its memory: readers end with [ErrLost], leases are

@@ -4660,7 +4660,8 @@ type Credit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The operation that gets room. 0: the session.
 	OperationId uint64 `protobuf:"varint,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
-	// How many more replies that operation may send.
+	// How many more replies that operation may send. A reply counts as read when credit was given for it: until then it
+	// takes room in its pipe. So a client that gives credit in batches MUST NOT wait for a batch to fill up.
 	Items uint32 `protobuf:"varint,2,opt,name=items,proto3" json:"items,omitempty"`
 	// How many more bytes of deliveries and replies the session may send; only with operation_id 0.
 	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
