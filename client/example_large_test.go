@@ -28,7 +28,7 @@ func ExampleDelivery_NewWriter() {
 	}, "reports")()
 
 	r := c.Call(context.Background(), "reports", client.Message{}).Reader()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it never fails
 	rows, last := 0, ""
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -57,9 +57,9 @@ func ExampleReplyReader() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.Remove(file.Name())
+	defer func() { _ = os.Remove(file.Name()) }()
 	r := c.Call(context.Background(), "prints", client.Message{}).Reader()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it never fails
 	for {
 		_, err = io.Copy(file, r)
 		if restart := (*client.RestartError)(nil); !errors.As(err, &restart) {

@@ -17,7 +17,7 @@ import (
 )
 
 // kinds are the jobs that callers ask for; the commonest are there more than once.
-var kinds = []string{ //nolint:gochecknoglobals // a constant
+var kinds = []string{
 	"echo", "echo", "echo", "stream", "stream", "stream", "large", "large", "fail", "ack", "reject", "retry",
 	"forward", "splice", "future", "nested", "hang",
 }

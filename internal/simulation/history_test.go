@@ -155,7 +155,7 @@ type output struct {
 	last    uint64 // sequence of the reply, or with an end of the last one
 }
 
-var known = output{} //nolint:gochecknoglobals // a constant
+var known = output{}
 
 // outputOf is how a settlement or a reply went, by its error.
 func outputOf(err error) output {

@@ -38,10 +38,10 @@ type messageState struct {
 }
 
 // messageModel: attempts rise, only the newest settles, and what is gone never comes again.
-var messageModel = (&porcupine.NondeterministicModel{ //nolint:gochecknoglobals // a constant
+var messageModel = (&porcupine.NondeterministicModel{
 	Init: func() []any { return []any{messageState{}} },
 	Step: func(state, input, out any) []any {
-		s, in, o := state.(messageState), input.(messageInput), out.(output)
+		s, in, o := state.(messageState), input.(messageInput), out.(output) //nolint:errcheck // they are what was put in
 		if o.refused {
 			return []any{s}
 		}
@@ -76,10 +76,10 @@ type pipeState struct {
 }
 
 // pipeModel: replies are numbered without a gap, the first end counts, and everybody is told the truth about it.
-var pipeModel = (&porcupine.NondeterministicModel{ //nolint:gochecknoglobals // a constant
+var pipeModel = (&porcupine.NondeterministicModel{
 	Init: func() []any { return []any{pipeState{}} },
 	Step: func(state, input, out any) []any {
-		s, in, o := state.(pipeState), input.(pipeInput), out.(output)
+		s, in, o := state.(pipeState), input.(pipeInput), out.(output) //nolint:errcheck // they are what was put in
 		if o.refused {
 			return []any{s}
 		}

@@ -96,7 +96,7 @@ const (
 )
 
 // queues are where the work is. Their names begin alike or not, so that with several shards some lie together.
-var queues = []string{"a.1", "a.2", "b", "c"} //nolint:gochecknoglobals // a constant
+var queues = []string{"a.1", "a.2", "b", "c"}
 
 // A world is a server and its clients, while they live.
 type world struct {
