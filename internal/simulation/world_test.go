@@ -106,6 +106,8 @@ type world struct {
 	clients []*client.Client
 	dialers []*faultnet.Dialer
 	h       *history
+	// outages: some clients are cut off for longer than the server remembers what they did.
+	outages bool
 }
 
 // simulate runs one seed and judges what happened.
@@ -137,6 +139,7 @@ func (w *world) random(part string) *rand.Rand {
 func (w *world) open() {
 	r := w.random("world")
 	shards := []int{1, 1, 3}[r.IntN(3)]
+	w.outages = r.IntN(5) == 0
 	w.bed = testbed.New(w.t, testbed.InMemory(), testbed.WithBroker(func(c *broker.Config) { c.Shards = shards }))
 	for i := range clients {
 		faults := w.random(fmt.Sprint("faults ", i))
@@ -200,6 +203,11 @@ func (w *world) live() {
 		}
 		callers.Go(func() { w.count(ctx, c, fmt.Sprint(i)) })
 	}
+	if w.outages {
+		for i, d := range w.dialers {
+			callers.Go(func() { outage(w.random(fmt.Sprint("outage ", i)), d) })
+		}
+	}
 	callers.Wait()
 	for _, d := range w.dialers {
 		d.Heal()
@@ -215,16 +223,33 @@ func (w *world) live() {
 	}
 }
 
-// drain waits until nothing is left in any queue.
+// outage may have everything vanish that a client sends and is sent, for seconds or minutes.
+func outage(r *rand.Rand, d *faultnet.Dialer) {
+	if r.IntN(2) == 0 {
+		return
+	}
+	time.Sleep(time.Duration(r.Int64N(int64(300 * time.Millisecond))))
+	d.Swallow()
+	time.Sleep(time.Duration(r.Int64N(int64(3 * time.Minute))))
+	d.Heal()
+}
+
+// forgiven tells whether an error comes of an outage: nobody can know what became of the request.
+func (w *world) forgiven(err error) bool {
+	return w.outages && errors.Is(err, client.ErrOutcomeUnknown)
+}
+
+// drain waits until nothing is left in any queue: three times in a row, for what goes from shard to shard is in none for
+// a moment.
 func (w *world) drain() {
 	limit := time.Now().Add(long)
-	for {
+	for empty := 0; empty < 3; {
 		left := 0
 		for _, q := range w.bed.Broker.QueueStatistics(1, "") {
 			left += int(q.Ready + q.InFlight + q.Delayed)
 		}
-		if left == 0 {
-			return
+		if empty++; left > 0 {
+			empty = 0
 		}
 		if time.Now().After(limit) {
 			w.t.Errorf("after %v of a good network %d messages are left", long, left)
