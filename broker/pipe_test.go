@@ -87,7 +87,7 @@ func TestCreditBoundsReplies(t *testing.T) {
 	})
 }
 
-func TestFullPipeHoldsTheReplier(t *testing.T) {
+func TestP20FullPipeHoldsTheReplier(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p := b.attach("p")
 		send, receive := p.pipe(broker.PipeOptions{CapacityReplies: 2})

@@ -152,7 +152,7 @@ func TestBackoffDoublesUpToItsLimit(t *testing.T) {
 	})
 }
 
-func TestFullQueueRefuses(t *testing.T) {
+func TestP20FullQueueRefuses(t *testing.T) {
 	for name, config := range map[string]broker.QueueConfig{
 		"length": {MaxLength: 3}, "bytes": {MaxBytes: 3},
 	} {

@@ -198,7 +198,7 @@ func TestServerLostItsMemory(t *testing.T) {
 }
 
 // What the server may have forgotten is not sent again, unless that does no harm.
-func TestOutcomeForgotten(t *testing.T) {
+func TestP24OutcomeForgotten(t *testing.T) {
 	withFake(t, func(t *testing.T, c *Client) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
