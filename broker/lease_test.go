@@ -312,6 +312,9 @@ func TestExpiredMessageIsWithdrawn(t *testing.T) {
 			t.Errorf("ended after %v, want 1m", since)
 		}
 		w.quiet(w.consume("q"))
+		if q := p.queue("q"); q.Dead != 0 || q.Bytes != 0 {
+			t.Errorf("got %+v, want that nothing is kept of it", q)
+		}
 	})
 }
 
