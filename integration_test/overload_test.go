@@ -150,9 +150,9 @@ func (c *crowd) offer(t *testing.T, perSecond int, d time.Duration) (answered fl
 	return float64(c.answered.Load()-before) / time.Since(began).Seconds()
 }
 
-// TestOverload offers ten times as much as the workers can do: what there is no memory for is refused, and the workers get
+// TestP20Overload offers ten times as much as the workers can do: what there is no memory for is refused, and the workers get
 // as much done as before. Whoever was accepted has an end.
-func TestOverload(t *testing.T) {
+func TestP20Overload(t *testing.T) {
 	const limit, size, concurrency = 128 << 20, 8 << 10, 16
 	s := startServer(t, "--memory-limit", fmt.Sprint(limit), "--log-level", "info")
 	ctx, stop := context.WithCancel(t.Context())
@@ -193,8 +193,8 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestLargePayloads sends the largest payloads over many connections at once.
-func TestLargePayloads(t *testing.T) {
+// TestP20LargePayloads sends the largest payloads over many connections at once.
+func TestP20LargePayloads(t *testing.T) {
 	const limit, size = 256 << 20, 1 << 20
 	connections, rounds := 500, scaled(t, 2)
 	s := startServer(t, "--memory-limit", fmt.Sprint(limit), "--log-level", "info")
@@ -226,9 +226,9 @@ func TestLargePayloads(t *testing.T) {
 	s.checkMemory(t, limit)
 }
 
-// TestStalledMessages begins large messages on many streams and goes no further: what there is of them is bounded, and
+// TestP20StalledMessages begins large messages on many streams and goes no further: what there is of them is bounded, and
 // others are served.
-func TestStalledMessages(t *testing.T) {
+func TestP20StalledMessages(t *testing.T) {
 	const limit = 256 << 20
 	s := startServer(t, "--memory-limit", fmt.Sprint(limit), "--log-level", "info")
 	ctx, stop := context.WithTimeout(t.Context(), patience)
@@ -288,8 +288,8 @@ func callHeaders(method string) (b []byte) {
 	return b
 }
 
-// TestHoardedPipes opens pipes and never ends them, up to the quota.
-func TestHoardedPipes(t *testing.T) {
+// TestP20HoardedPipes opens pipes and never ends them, up to the quota.
+func TestP20HoardedPipes(t *testing.T) {
 	quota := scaled(t, 100_000)
 	s := startServer(t, "--tenant-pipes", fmt.Sprint(quota), "--log-level", "info")
 	before := s.memory(t, "VmRSS:")
