@@ -52,6 +52,7 @@ type reader struct {
 	unwatch  func() bool     // ends the watch of ctx
 	retry    *time.Timer     // for the refusal that is waited for
 	refusal  *Error          // the refusal itself
+	timeout  time.Duration   // of a call's pipe; 0 if it is ctx's deadline
 	deadline int64           // of the pipe, as far as known, by our clock in Unix nanoseconds; 0: not known
 	dated    bool            // deadline is the server's word
 	watched  bool            // it is old enough for limit

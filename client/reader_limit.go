@@ -21,7 +21,12 @@ const (
 
 // limitLocked has the reader looked at when its pipe's deadline has passed, unless its context ends before.
 func (r *reader) limitLocked() {
-	if r.deadline == 0 {
+	switch {
+	case r.deadline != 0:
+	case r.timeout != 0:
+		// Up to two ticks late, which the receipt mends.
+		r.deadline = time.Now().Add(r.timeout).UnixNano()
+	default:
 		return // nothing is known yet; a receive is told when it is attached
 	}
 	at := time.Unix(0, r.deadline)
