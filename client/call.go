@@ -40,7 +40,7 @@ func (c *Client) Call(ctx context.Context, queue string, message Message, option
 		// A deadline that has passed is found by submit or by the first wait.
 		timeout = max(time.Until(deadline), time.Millisecond)
 	} else {
-		r.timeout = cmp.Or(o.pipe.Timeout, defaultTimeout)
+		r.timeout = timeoutUnits(cmp.Or(o.pipe.Timeout, defaultTimeout))
 	}
 	message.Headers = c.headersUnder(ctx, message.Headers)
 	r.body = appendEnqueue(r.body, fieldOf(opCall), queue, &message, o, timeout)

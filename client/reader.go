@@ -49,15 +49,11 @@ type reader struct {
 	done     bool
 	err      error           // with done: nil if the pipe ended OK
 	canceled bool            // Cancel was asked for before the receipt was there
+	timeout  uint32          // of a call's pipe, in timeoutUnits; 0 if it is ctx's deadline
 	unwatch  func() bool     // ends the watch of ctx
 	retry    *time.Timer     // for the refusal that is waited for
 	refusal  *Error          // the refusal itself
-	timeout  time.Duration   // of a call's pipe; 0 if it is ctx's deadline
-	deadline int64           // of the pipe, as far as known, by our clock in Unix nanoseconds; 0: not known
-	dated    bool            // deadline is the server's word
-	watched  bool            // it is old enough for limit
-	limit    *time.Timer     // when deadline has passed
-	seen     uint64          // next, when limit last looked
+	limit    *readerLimit    // nil while it is young
 	wake     chan<- struct{} // of the goroutine that waits, for
 	want     want
 }

@@ -18,10 +18,7 @@ func (r *reader) watch() {
 	if r.done {
 		return
 	}
-	r.watched = true
-	if r.limit == nil {
-		r.limitLocked()
-	}
+	r.limitLocked()
 	if r.ctx.Done() != nil && r.unwatch == nil {
 		r.unwatch = context.AfterFunc(r.ctx, r.contextEnded)
 	}

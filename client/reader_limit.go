@@ -1,6 +1,7 @@
 package client
 
 import (
+	"math"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -17,23 +18,48 @@ const (
 	limitEnd  = 1250 * time.Millisecond
 	// defaultTimeout is how long a pipe is open whose options name no timeout.
 	defaultTimeout = time.Hour
+	// timeoutUnit is the unit in which a reader knows its pipe's timeout: so it takes no room.
+	timeoutUnit = 50 * time.Millisecond
 )
 
-// limitLocked has the reader looked at when its pipe's deadline has passed, unless its context ends before.
+func timeoutUnits(d time.Duration) uint32 {
+	return uint32(min(max(d/timeoutUnit, 1), math.MaxUint32)) //nolint:gosec // within the range
+}
+
+// readerLimit is what a reader knows of its pipe's deadline.
+type readerLimit struct {
+	timer    *time.Timer // nil while there is no need
+	deadline time.Time   // by our clock; zero while it is not known
+	told     bool        // deadline is the server's word
+	seen     uint64      // reader.next, at the last look
+}
+
+// Stop ends the watch.
+func (l *readerLimit) Stop() {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// limitLocked has the reader looked at when its pipe's deadline has passed. It is called when the reader is not young any
+// more.
 func (r *reader) limitLocked() {
-	switch {
-	case r.deadline != 0:
-	case r.timeout != 0:
-		// Up to two ticks late, which the receipt mends.
-		r.deadline = time.Now().Add(r.timeout).UnixNano()
-	default:
-		return // nothing is known yet; a receive is told when it is attached
+	if r.limit == nil {
+		if r.cancels && r.timeout == 0 {
+			return // a call whose context ends first
+		}
+		r.limit = &readerLimit{}
+		if r.timeout != 0 { // up to two ticks late, which the receipt mends
+			r.limit.deadline = time.Now().Add(time.Duration(r.timeout) * timeoutUnit)
+		}
 	}
-	at := time.Unix(0, r.deadline)
-	if end, ok := r.ctx.Deadline(); ok && end.Before(at.Add(limitLook)) {
-		return
+	if r.limit.deadline.IsZero() {
+		return // a receive that is not attached yet
 	}
-	r.limit = time.AfterFunc(time.Until(at)+limitLook, r.overdue)
+	at := r.limit.deadline.Add(limitLook)
+	if end, ok := r.ctx.Deadline(); r.limit.timer == nil && (!ok || end.After(at)) {
+		r.limit.timer = time.AfterFunc(time.Until(at), r.overdue)
+	}
 }
 
 // overdue ends a reader whose pipe's deadline has passed: nothing lies unread in it, and nothing has come between two
@@ -44,23 +70,23 @@ func (r *reader) overdue() {
 		r.mu.Unlock()
 		return
 	}
-	if r.receipt != nil && !r.dated {
-		r.dated = true
+	l := r.limit
+	if r.receipt != nil && !l.told {
 		var p queuepb.Receipt
 		if p.UnmarshalVT(r.receipt) == nil && p.GetPipeDeadline() != nil {
-			r.deadline = p.GetPipeDeadline().AsTime().Add(-r.link.clockSkew()).UnixNano()
+			l.told, l.deadline = true, p.GetPipeDeadline().AsTime().Add(-r.link.clockSkew())
 		}
 	}
-	if left := time.Until(time.Unix(0, r.deadline)) + limitLook; left > 0 {
-		r.seen = 0
-		r.limit.Reset(left)
-		r.mu.Unlock()
-		return
-	}
 	// Where replies lie unread, the server may wait for room.
-	if unread := r.head < len(r.replies) && !r.lastOnly; unread || r.seen != r.next {
-		r.seen = r.next
-		r.limit.Reset(limitEnd)
+	unread := r.head < len(r.replies) && !r.lastOnly
+	left := time.Until(l.deadline) + limitLook
+	switch {
+	case left > 0:
+	case unread || l.seen != r.next:
+		left, l.seen = limitEnd, r.next
+	}
+	if left > 0 {
+		l.timer.Reset(left)
 		r.mu.Unlock()
 		return
 	}
@@ -79,9 +105,12 @@ func (r *reader) attachedLocked(bytes []byte) {
 	if p.UnmarshalVT(bytes) != nil || p.GetDeadline() == nil {
 		return
 	}
-	r.dated = true
-	r.deadline = p.GetDeadline().AsTime().Add(-r.link.clockSkew()).UnixNano()
-	if r.watched && r.limit == nil {
+	young := r.limit == nil
+	if young {
+		r.limit = &readerLimit{}
+	}
+	r.limit.told, r.limit.deadline = true, p.GetDeadline().AsTime().Add(-r.link.clockSkew())
+	if !young {
 		r.limitLocked()
 	}
 }
