@@ -35,6 +35,7 @@ func TestPatientAnswer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newClient(t, testbed.InMemory()).openSession(&queuepb.Hello{})
 				for range 3 { // the timer is used again
+					synctest.Wait() // the sender is at rest: else it may take the answer along
 					before := time.Now()
 					s.do(test.op)
 					s.next(test.op.Id)
@@ -56,9 +57,11 @@ func TestPatientAnswerHasCompany(t *testing.T) {
 		worker := c.openSession(&queuepb.Hello{}, opConsume(1, "work", 2))
 		worker.next(1)
 		caller := c.openSession(&queuepb.Hello{})
+		synctest.Wait() // see above
 		before := time.Now()
 		caller.do(patiently(opCall(1, "work", "x")))
 		d := worker.next(1).GetConsume().GetDelivery()
+		synctest.Wait()
 		worker.do(patiently(opReply(2, d, "y", false)))
 		if got := len(caller.read().GetResults()); got != 3 {
 			t.Errorf("the first frame has %d results, want receipt, reply and end", got)
