@@ -361,3 +361,25 @@ func (c *client) nextWithin(op uint64, d time.Duration) broker.Event {
 		}
 	}
 }
+
+// A lease that only looks as if it were of another shard is one that nobody knows: its key has signed it, but for another
+// store or for a server with more shards, as there are before a restart and behind the same key file.
+func TestLeasesOfElsewhereAreUnknown(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		w := b.attach("w")
+		send, _ := w.pipe(broker.PipeOptions{})
+		far := time.Now().Add(time.Hour).Unix()
+		for _, claims := range []handles.Claims{
+			{Store: b.b.Store() + 1, Shard: send.Shard() + 1},
+			{Store: b.b.Store() + 1, Shard: send.Shard()},
+			{Store: b.b.Store(), Shard: 60_000},
+		} {
+			claims.Kind, claims.Tenant, claims.Nonce, claims.Attempt, claims.Expires = handles.Lease, 1, 42, 1, far
+			lease := b.keys.Mint(claims)
+			for _, ack := range []bool{false, true} {
+				w.refused(w.do(&broker.Reply{Handle: send, Lease: lease, Ack: ack, More: true}), broker.ReasonLeaseUnknown, "lease")
+			}
+			w.refused(w.do(&broker.Settle{Lease: lease, Action: broker.Ack}), broker.ReasonLeaseUnknown, "lease")
+		}
+	})
+}

@@ -89,7 +89,7 @@ func (s *shard) replySource(l *link, r *Reply, pre *prepared) (source leaseSourc
 	if r.Lease.IsZero() {
 		return source, 0, nil
 	}
-	if r.Lease.Shard() != s.st.shard {
+	if pre != nil && pre.source.attempt > 0 { // a lease of another shard, which has checked it
 		return pre.source, 0, nil
 	}
 	source, err = s.checkLease(l.session.identity.Principal, r.Lease)
