@@ -165,26 +165,24 @@ func (c *caller) extendLeases(req *queuepb.ExtendLeasesRequest) (operation, *bro
 	for i, l := range req.Leases {
 		lease, err := c.lease(l, "")
 		if err != nil {
-			err.Field = fmt.Sprintf("leases[%d]", i)
+			err.Field = leaseField(i)
 			results[i].Err = err
 			bad++
 			continue
 		}
 		extend.Leases = append(extend.Leases, lease)
 	}
-	switch bad {
-	case 0:
-		op.request = extend
-	case len(results):
+	if bad == len(results) {
 		op.answer = &broker.Extended{Leases: results}
-	default:
-		op.request = extend
-		op.fix = func(body any) any { return mergeLeases(body, results) }
+		return op, nil
 	}
+	op.request = extend
+	op.fix = func(body any) any { return mergeLeases(body, results) }
 	return op, nil
 }
 
-// mergeLeases puts the broker's results into the places that have no error yet.
+// mergeLeases puts the broker's results into the places that have no error yet. Whoever has found an error, its field is
+// the lease's place: by anything else, a lease that is another's could be told from one that never was.
 func mergeLeases(body any, results []broker.ExtendedLease) any {
 	extended, ok := body.(*broker.Extended)
 	if !ok {
@@ -194,7 +192,14 @@ func mergeLeases(body any, results []broker.ExtendedLease) any {
 	for i := range results {
 		if results[i].Err == nil && len(rest) > 0 {
 			results[i], rest = rest[0], rest[1:]
+			if e := results[i].Err; e != nil {
+				moved := *e
+				moved.Field = leaseField(i)
+				results[i].Err = &moved
+			}
 		}
 	}
 	return &broker.Extended{Leases: results}
 }
+
+func leaseField(i int) string { return fmt.Sprintf("leases[%d]", i) }
