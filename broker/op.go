@@ -112,7 +112,8 @@ type Reply struct {
 	Handle handles.Handle
 	// Kind says what the body is.
 	Kind ReplyKind
-	// Body is the encoded reply content (ReplyPayload) or error (ReplyError). The broker owns it from now on.
+	// Body is the encoded reply content (ReplyPayload) or error (ReplyError). For a ReplySplice in a Settle it is the error
+	// with which the pipe ends if the other one is not there. The broker owns it from now on.
 	Body []byte
 	// Splice is the receive handle whose pipe continues this one (ReplySplice).
 	Splice handles.Handle

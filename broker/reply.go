@@ -123,6 +123,11 @@ func (s *shard) planReply(
 	p := s.st.pipes.at(plan.slot)
 	if r.Kind == ReplySplice {
 		plan.inner, err = s.planSplice(plan.slot, r.Splice, pre, field)
+		if err != nil && err.Reason == ReasonHandleUnknown && settling { // the fate of a pipe refuses no Settle
+			failed := *r
+			failed.Kind, failed.Splice = ReplyError, handles.Handle{}
+			plan.r, err = &failed, nil
+		}
 		return plan, err
 	}
 	plan.full = !settling && !r.beyond && r.More && r.Kind == ReplyPayload && !s.hasRoom(plan.slot, p, uint64(len(r.Body)))

@@ -124,14 +124,12 @@ func (c *caller) message(out *broker.Enqueue, m *queuepb.Message, lenient bool) 
 	// A message of its own: m may have unknown fields, which end here.
 	stored := queuepb.Message{Payload: m.Payload, ContentType: m.ContentType, Headers: m.Headers}
 	if m.ReplyTo != nil {
-		h, tracked, err := c.carried(m.ReplyTo, handles.Send, lenient)
+		h, err := c.carried(m.ReplyTo, handles.Send, lenient)
 		if err != nil {
 			err.Field = "message.reply_to"
 			return err
 		}
-		if tracked {
-			out.ReplyTo = h
-		}
+		out.ReplyTo = h
 		stored.ReplyTo = &queuepb.Handle{Token: m.ReplyTo.Token}
 	}
 	if len(m.Handles) > 0 {

@@ -101,8 +101,8 @@ func goneResult(gone error) broker.ReplyResult {
 }
 
 // namedHandles checks and converts the handles that a message or reply carries. In a Settle (lenient) only form, kind
-// and MAC can refuse it: handles that came with the delivery never do, and the server cannot tell those from others. A
-// revoked or foreign one is then not tracked; an expired one is, and the broker shows it as ended.
+// and MAC can refuse it: handles that came with the delivery never do, and the server cannot tell those from others. One
+// that cannot be used any more then counts as ended, and so does another tenant's.
 func (c *caller) namedHandles(
 	all map[string]*queuepb.Handle, field string, lenient bool,
 ) ([]broker.NamedHandle, *broker.Error) {
@@ -118,32 +118,34 @@ func (c *caller) namedHandles(
 			return nil, refuse(reasonHandleNameInvalid, mapField(field, name),
 				`write names with 1 to 64 characters of a-z, 0-9, "_", "." and "-"`)
 		}
-		parsed, tracked, refused := c.carried(h, 0, lenient)
+		parsed, refused := c.carried(h, 0, lenient)
 		if refused != nil {
 			refused.Field = mapField(field, name)
 			return nil, refused
 		}
-		if tracked {
-			named = append(named, broker.NamedHandle{Name: name, Handle: parsed})
-		}
+		named = append(named, broker.NamedHandle{Name: name, Handle: parsed})
 	}
 	return named, nil
 }
 
 // carried checks one handle that a message or reply carries; see namedHandles. The caller names the field.
-func (c *caller) carried(h *queuepb.Handle, kind handles.Kind, lenient bool) (
-	parsed handles.Handle, tracked bool, refused *broker.Error,
-) {
+func (c *caller) carried(h *queuepb.Handle, kind handles.Kind, lenient bool) (handles.Handle, *broker.Error) {
 	parsed, refused, gone := c.handle(h, kind, "")
 	switch {
-	case refused != nil:
-		return parsed, false, refused
-	case gone == nil:
-		return parsed, true, nil
+	case refused != nil, gone == nil:
+		return parsed, refused
+	case lenient && errors.Is(gone, handles.ErrExpired):
+		return parsed, nil
 	case lenient:
-		return parsed, errors.Is(gone, handles.ErrExpired), nil
+		return c.ended(parsed.Kind()), nil
 	}
-	return parsed, false, handleError(gone, "")
+	return parsed, handleError(gone, "")
+}
+
+// ended stands in for a handle whose pipe the broker must not look at: another tenant's, or a revoked one's. It is of no
+// store, and so its pipe has ended, as far as the broker can tell. What is stored and delivered is the token itself.
+func (c *caller) ended(kind handles.Kind) handles.Handle {
+	return c.srv.keys.Mint(handles.Claims{Kind: kind, Tenant: c.id.Tenant, Store: ^c.srv.broker.Store(), Nonce: 1})
 }
 
 // found collects the genuine pipe handles that stand as text in what a message or reply carries unparsed.

@@ -227,21 +227,26 @@ func (c *caller) replySplice(
 	switch {
 	case err != nil:
 		return err
+	case gone != nil && !lenient:
+		return handleError(gone, "splice")
 	case gone == nil:
 		out.Splice = h
-	case !lenient:
-		return handleError(gone, "splice")
+		gone = handles.ErrUnknown // as it may turn out
 	default:
-		why := handleError(gone, "splice")
-		failed := queuepb.Error{
-			Code: int32(why.Code), Reason: string(why.Reason),
-			Message: "the pipe that this one was to go on with is gone",
-		}
-		body, err := failed.MarshalVT()
-		if err != nil {
-			return errInternal() // unreachable: as above
-		}
-		out.Kind, out.Body = broker.ReplyError, body
+		out.Kind = broker.ReplyError
 	}
+	if !lenient {
+		return nil
+	}
+	why := handleError(gone, "splice")
+	failed := queuepb.Error{
+		Code: int32(why.Code), Reason: string(why.Reason),
+		Message: "the pipe that this one was to go on with is gone",
+	}
+	body, marshalErr := failed.MarshalVT()
+	if marshalErr != nil {
+		return errInternal() // unreachable: as above
+	}
+	out.Body = body
 	return nil
 }
