@@ -30,7 +30,7 @@ var importRules = map[string]importRule{
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {
 		code:  []string{"api/queuepb", "broker", "handles", "internal/buffers", "internal/optable", "internal/wire"},
-		tests: []string{"client", "internal/testbed", "journal/*"},
+		tests: []string{"client", "internal/badinput", "internal/testbed", "journal/*"},
 	},
 	"client": {
 		code:  []string{"api/queuepb", "handles", "internal/buffers", "internal/optable", "internal/wire"},
@@ -51,10 +51,14 @@ var importRules = map[string]importRule{
 		tests: []string{"internal/testbed"},
 	},
 
-	"demo":             {code: []string{"api/queuepb", "client", "internal/testbed"}},
-	"integration_test": {tests: []string{"api/queuepb", "client", "internal/faultnet", "internal/testbed"}},
+	"demo": {code: []string{"api/queuepb", "client", "internal/testbed"}},
+	// It mints handles that a server which has the same keys must refuse.
+	"integration_test": {
+		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultnet", "internal/testbed"},
+	},
 
 	"internal/archtest": {},
+	"internal/badinput": {code: []string{"api/queuepb", "handles"}},
 	"internal/faultnet": {},
 	"internal/buffers":  {},
 	"internal/optable":  {},
@@ -88,7 +92,9 @@ var dependencyRules = []dependencyRule{
 			"google.golang.org/genproto/googleapis/rpc",
 			"github.com/grpc-ecosystem",
 		},
-		in: []string{"server", "client", "cmd/*", "internal/simulation", "internal/testbed", "demo", "integration_test"},
+		in: []string{
+			"server", "client", "cmd/*", "internal/badinput", "internal/simulation", "internal/testbed", "demo", "integration_test",
+		},
 	},
 	{
 		name:  "NATS",
