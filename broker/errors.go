@@ -41,7 +41,6 @@ const (
 	ReasonQueueFull         Reason = "QUEUE_FULL"
 	ReasonMessageUnknown    Reason = "MESSAGE_UNKNOWN"
 	ReasonNoConsumer        Reason = "NO_CONSUMER"
-	ReasonMessageDeadline   Reason = "MESSAGE_DEADLINE_PASSED"
 	ReasonDelayInvalid      Reason = "DELAY_INVALID"
 	ReasonLeaseStale        Reason = "LEASE_STALE"
 	ReasonLeaseUnknown      Reason = "LEASE_UNKNOWN"

@@ -78,7 +78,6 @@ const (
 	ReasonHeaderReserved         Reason = "HEADER_RESERVED"
 	ReasonReplyToAndPipe         Reason = "REPLY_TO_AND_PIPE"
 	ReasonPipeOptionsInvalid     Reason = "PIPE_OPTIONS_INVALID"
-	ReasonMessageDeadlinePassed  Reason = "MESSAGE_DEADLINE_PASSED"
 	ReasonKeyQuota               Reason = "KEY_QUOTA"
 	ReasonIdempotencyKeyReused   Reason = "IDEMPOTENCY_KEY_REUSED"
 	ReasonRepliesTrimmed         Reason = "REPLIES_TRIMMED"

@@ -77,7 +77,7 @@ type QueueServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT with QUEUE_NAME_INVALID, PAYLOAD_TOO_LARGE, HEADER_INVALID, HEADER_RESERVED,
 	// HANDLES_TOO_MANY, HANDLE_NAME_INVALID, REPLY_TO_AND_PIPE (set one of the two), DELAY_INVALID, EXPIRY_INVALID,
-	// PRIORITY_INVALID, GROUP_INVALID, IDEMPOTENCY_KEY_INVALID, PIPE_OPTIONS_INVALID, MESSAGE_DEADLINE_PASSED: mend the
+	// PRIORITY_INVALID, GROUP_INVALID, IDEMPOTENCY_KEY_INVALID, PIPE_OPTIONS_INVALID: mend the
 	// named field. Handle errors, with the field, e.g. message.handles["audit"]. NOT_FOUND QUEUE_NOT_FOUND: create the
 	// queue, auto-creation is off. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED: the key was used with other content.
 	// UNAVAILABLE NO_CONSUMER: require_consumer is set and nobody consumes; nothing was stored. RESOURCE_EXHAUSTED
@@ -387,7 +387,7 @@ type QueueServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT with QUEUE_NAME_INVALID, PAYLOAD_TOO_LARGE, HEADER_INVALID, HEADER_RESERVED,
 	// HANDLES_TOO_MANY, HANDLE_NAME_INVALID, REPLY_TO_AND_PIPE (set one of the two), DELAY_INVALID, EXPIRY_INVALID,
-	// PRIORITY_INVALID, GROUP_INVALID, IDEMPOTENCY_KEY_INVALID, PIPE_OPTIONS_INVALID, MESSAGE_DEADLINE_PASSED: mend the
+	// PRIORITY_INVALID, GROUP_INVALID, IDEMPOTENCY_KEY_INVALID, PIPE_OPTIONS_INVALID: mend the
 	// named field. Handle errors, with the field, e.g. message.handles["audit"]. NOT_FOUND QUEUE_NOT_FOUND: create the
 	// queue, auto-creation is off. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED: the key was used with other content.
 	// UNAVAILABLE NO_CONSUMER: require_consumer is set and nobody consumes; nothing was stored. RESOURCE_EXHAUSTED

@@ -126,8 +126,7 @@ func (w *world) nested(ctx context.Context, c *client.Client, j job, m *client.M
 
 // gaveUp tells whether a call ended because its caller wanted it to.
 func gaveUp(err error) bool {
-	return errors.Is(err, client.ErrCancelled) || errors.Is(err, client.ErrExpired) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, client.ReasonMessageDeadlinePassed)
+	return errors.Is(err, client.ErrCancelled) || errors.Is(err, client.ErrExpired) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // An answer is all that came of a call.
