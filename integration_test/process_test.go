@@ -247,6 +247,13 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
+// cut takes away what was written after the first n bytes.
+func (b *lockedBuffer) cut(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Truncate(n)
+}
+
 // eventually waits until a condition holds. It is for what nobody announces; it looks every few milliseconds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
