@@ -181,3 +181,38 @@ func TestDecodingRefuses(t *testing.T) {
 		})
 	}
 }
+
+// FuzzParseBytes: the binary form is as strict as the text form, and no more bytes than were minted are genuine.
+func FuzzParseBytes(f *testing.F) {
+	ring := newRing(f)
+	for _, kind := range kinds() {
+		h := ring.Mint(claims(kind))
+		b, _ := h.MarshalBinary()
+		f.Add(b)
+		f.Add(b[:47])
+		f.Add(append(b, 0))
+	}
+	f.Add(make([]byte, handles.Size))
+	f.Add(bytes.Repeat([]byte{0xff}, handles.Size))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := handles.ParseBytes(b)
+		if err != nil {
+			if !errors.Is(err, handles.ErrInvalid) || !h.IsZero() {
+				t.Fatalf("ParseBytes(%x) = %v, %v, want the zero Handle, %v", b, h, err, handles.ErrInvalid)
+			}
+			return
+		}
+		if back, _ := h.MarshalBinary(); !bytes.Equal(back, b) {
+			t.Fatalf("ParseBytes(%x) marshals as %x", b, back)
+		}
+		if got, err := handles.Parse(h.Text()); err != nil || got != h {
+			t.Fatalf("Parse of its text = %v, %v, want %v", got, err, h)
+		}
+		if strings.Contains(h.String(), h.Text()[5:]) {
+			t.Fatalf("%s shows the token", h)
+		}
+		if ring.Verify(h, h.Tenant(), now) == nil && h != ring.Mint(claims(h.Kind())) {
+			t.Fatalf("Verify accepted a forged %x", b)
+		}
+	})
+}

@@ -75,3 +75,41 @@ func TestReplaceAPIKeys(t *testing.T) {
 		t.Errorf("Len() = %d, want 1", got)
 	}
 }
+
+// FuzzAPIKeys: a file of API keys is taken whole or refused, and an error never shows what stands in it.
+func FuzzAPIKeys(f *testing.F) {
+	hash := strings.Repeat("ab", 32)
+	for _, file := range []string{
+		hash + " acme 7 web\n", "# nothing\n", hash + " default 1 p 2030-01-01T00:00:00Z", "qk1_" + strings.Repeat("A", 43) + " acme 7 web",
+		hash + " acme 7 web\n" + hash + " acme 7 web", hash + " acme 1 web", hash + "\tacme\t4294967296\tweb\r\n", "\x00 \xff 0 -",
+	} {
+		f.Add([]byte(file))
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		keys, err := server.ParseAPIKeys(file)
+		if err != nil {
+			if !errors.Is(err, server.ErrAPIKeys) || keys != nil {
+				t.Fatalf("ParseAPIKeys() = %v, %v, want nil, %v", keys, err, server.ErrAPIKeys)
+			}
+			for _, word := range strings.Fields(string(file)) {
+				if len(word) >= 40 && strings.Contains(err.Error(), word) {
+					t.Fatalf("the error shows %q, which may be a key", word)
+				}
+			}
+			return
+		}
+		n := keys.Len()
+		if n == 0 {
+			t.Fatal("a file without a key was taken")
+		}
+		if err := keys.Replace(file); err != nil || keys.Len() != n {
+			t.Fatalf("Replace() with the same file = %v, %d keys, want %d", err, keys.Len(), n)
+		}
+		if id, ok := keys.Identify("qk1_"+strings.Repeat("A", 43), time.Unix(0, 0)); ok {
+			t.Fatalf("a key that was never made stands for %v", id)
+		}
+		if err := keys.Replace(append(file, "\none line too many"...)); !errors.Is(err, server.ErrAPIKeys) || keys.Len() != n {
+			t.Fatalf("Replace() with a bad line = %v, %d keys, want %v and %d", err, keys.Len(), server.ErrAPIKeys, n)
+		}
+	})
+}
