@@ -154,5 +154,9 @@ func (r *result) failure() *Error {
 	if err := p.UnmarshalVT(r.body); err != nil {
 		return &Error{Code: codes.Internal, Message: errMalformed.Error(), Outcome: OutcomeUnknown}
 	}
-	return fromWire(&p)
+	e := fromWire(&p)
+	if r.op != nil && r.op.late && leaseIsLost(e) {
+		e.Outcome = OutcomeUnknown // it may have settled the delivery the first time
+	}
+	return e
 }

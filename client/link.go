@@ -171,7 +171,7 @@ func (l *link) submitLocked(op *operation) error {
 
 // queueLocked puts op at the end of the queue.
 func (l *link) queueLocked(op *operation) {
-	op.state, op.id, op.abandoned = opQueued, 0, false
+	op.state, op.id, op.abandoned, op.late = opQueued, 0, false, false
 	l.queue.push(op)
 	if op.kind.finishes() {
 		l.finishing++

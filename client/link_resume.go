@@ -107,6 +107,7 @@ func (l *link) reconcile(greeting *queuepb.GetServerInfoResponse) (anew bool, re
 				l.finishing++
 			}
 		default:
+			op.late = op.late || forgotten
 			l.again = append(l.again, op)
 		}
 		op = next

@@ -54,6 +54,7 @@ func (s *ReplyStream) Send(answer Answer) error {
 	if s.d.replyTo == "" {
 		return nil
 	}
+	answer.Headers = s.d.consumer.client.headersUnder(s.ctx, answer.Headers)
 	r := &streamReply{stream: s}
 	r.operation = operation{sink: r, kind: opReply, leased: true, patient: true}
 	r.takeBody()

@@ -35,9 +35,9 @@ type WriterOptions struct {
 // ReplyWriter sends a value of any size as several replies. Its counterpart is a [ReplyReader]. It belongs to one
 // goroutine at a time.
 //
-// Write returns when the server has taken what fills a part. A pipe that is full, since its reader is slow, holds it up
-// until there is room or the writer's context ends; nobody else is held up by that. The error is [ErrWaiterGone] once
-// nobody waits for the value any more; errors stay.
+// A pipe that is full, since its reader is slow, holds Write up until there is room or the writer's context ends; nobody
+// else is held up by that. Up to 1 MiB of a delivery's answer is on its way meanwhile, see [ReplyStream]; a bare handle's
+// is sent part by part. The error is [ErrWaiterGone] once nobody waits for the value any more; errors stay.
 type ReplyWriter struct {
 	ctx     context.Context
 	send    func(a *Answer, last bool) (ReplyOutcome, error)
@@ -69,11 +69,7 @@ func (d *Delivery) NewWriter(ctx context.Context, options WriterOptions) *ReplyW
 			if last {
 				return d.Reply(ctx, *a)
 			}
-			outcome, err := d.ReplyMore(ctx, *a)
-			if !d.HasReplyTo() {
-				outcome = ReplyOutcome{} // nobody ever waited: not a reason to stop
-			}
-			return outcome, err
+			return ReplyOutcome{}, d.ReplyStream(ctx).Send(*a)
 		},
 		fail: func(err error) error {
 			_, err = d.ReplyError(ctx, err)

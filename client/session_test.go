@@ -234,6 +234,54 @@ func TestP24OutcomeForgotten(t *testing.T) {
 	})
 }
 
+// A settlement is sent again however long that took. If the lease is not known any more then, it may have been this very
+// settlement that ended it.
+func TestSettlementForgotten(t *testing.T) {
+	for _, away := range []time.Duration{0, 70 * time.Second} {
+		t.Run(away.String(), func(t *testing.T) {
+			var cut time.Time
+			withFake(t, func(t *testing.T, c *Client) {
+				s, err := c.Consume(t.Context(), ConsumeConfig{}, "jobs")
+				if err != nil {
+					t.Fatal(err)
+				}
+				d, err := s.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := OutcomeNotApplied
+				if away > 0 {
+					want = OutcomeUnknown
+				}
+				var e *Error
+				if err := d.Ack(t.Context()); !errors.Is(err, ReasonLeaseStale) || !errors.As(err, &e) || e.Outcome != want {
+					t.Errorf("Ack() = %v, outcome %v, want %v", err, e.Outcome, want)
+				}
+			}, func(s *fakeSession) error {
+				s.greet("1")
+				op := s.op()
+				s.results(started(op), delivered(op, &queuepb.Delivery{MessageId: "m", Attempt: 1, Lease: &queuepb.Handle{Token: "lease"}}))
+				s.op()
+				cut = time.Now()
+				return status.Error(codes.Unavailable, "cut")
+			}, func(s *fakeSession) error {
+				if time.Since(cut) < away {
+					time.Sleep(9 * time.Second)
+					return status.Error(codes.Unavailable, "still away")
+				}
+				s.greet("1")
+				for op := s.op(); op != nil; op = s.op() {
+					if op.GetSettle() != nil {
+						s.results(refusal(op, &queuepb.Error{Code: int32(codes.FailedPrecondition), Reason: "LEASE_STALE",
+							Outcome: queuepb.ErrorOutcome_ERROR_OUTCOME_NOT_APPLIED}))
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
 // What only somebody else can mend fails what waits, instead of being tried for ever.
 func TestCredentialsRefused(t *testing.T) {
 	withFake(t, func(t *testing.T, c *Client) {

@@ -71,7 +71,7 @@ func (u *unary) do(ctx context.Context, l *link, response interface{ UnmarshalVT
 		if err := u.wait(ctx, l); err != nil {
 			return err // u still belongs to the link
 		}
-		res := result{kind: u.kind, body: u.body, err: u.err}
+		res := result{op: &u.operation, kind: u.kind, body: u.body, err: u.err}
 		e := res.failure()
 		if e == nil {
 			err := response.UnmarshalVT(u.body)

@@ -165,7 +165,7 @@ func outputOf(err error) output {
 		return known
 	case errors.Is(err, client.ErrSettled):
 		return output{refused: true}
-	case errors.As(err, &e) && (e.Outcome == client.OutcomeNotApplied || e.Reason == client.ReasonLeaseStale || e.Reason == client.ReasonLeaseUnknown):
+	case errors.As(err, &e) && e.Outcome != client.OutcomeUnknown && (e.Outcome == client.OutcomeNotApplied || e.Reason == client.ReasonLeaseStale || e.Reason == client.ReasonLeaseUnknown):
 		return output{refused: true}
 	default:
 		return output{unknown: true}
