@@ -49,9 +49,10 @@ func drawJob(r *rand.Rand, id, do string) (queue string, j job) {
 	return queues[r.IntN(len(queues))], job{ID: id, Do: do, N: r.IntN(20), To: queues[r.IntN(len(queues))]}
 }
 
-// pipeOptions never abandon a pipe for the faults of its caller.
+// pipeOptions never abandon a pipe for the faults of its caller. They do abandon that of a caller who has had to give up
+// after an outage: otherwise its worker would be held up by a pipe that nobody reads until its deadline.
 func pipeOptions(r *rand.Rand) client.CallOption {
-	return client.WithPipe(client.PipeOptions{DisconnectGrace: long, CapacityReplies: uint32(2 + r.IntN(20))})
+	return client.WithPipe(client.PipeOptions{DisconnectGrace: 4 * time.Minute, CapacityReplies: uint32(2 + r.IntN(20))})
 }
 
 // ask makes a call, and returns what awaits and judges its answer.

@@ -111,7 +111,7 @@ func (h *history) settles(d *client.Delivery, kind string) func(output) {
 		defer h.mu.Unlock()
 		m := h.messages[d.MessageID]
 		m.operations = append(m.operations, porcupine.Operation{
-			Input: messageInput{kind, d.Attempt}, Output: o, Call: began, Return: h.after(o)})
+			Input: messageInput{kind: kind, attempt: d.Attempt}, Output: o, Call: began, Return: h.after(o)})
 	}
 }
 

@@ -1,7 +1,10 @@
 package simulation_test
 
 import (
+	"cmp"
+	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -70,8 +73,29 @@ func (w *world) judgeRequests() {
 
 func (w *world) judgeMessages() {
 	for _, m := range w.h.messages {
+		m.orderDeliveries(w.t)
 		if porcupine.CheckOperationsTimeout(messageModel, m.operations, time.Hour) != porcupine.Ok {
 			w.t.Errorf("message %s of job %s cannot have done this:%s", m.id, m.job, list(m.operations))
+		}
+	}
+}
+
+// orderDeliveries tells each delivery which one came before it. No attempt is given out twice.
+func (m *message) orderDeliveries(t *testing.T) {
+	slices.SortFunc(m.deliveries, func(a, b seen) int { return cmp.Compare(a.attempt, b.attempt) })
+	before := map[uint32]uint32{}
+	last := uint32(0)
+	for _, d := range m.deliveries {
+		if d.attempt == last {
+			t.Errorf("message %s: attempt %d came twice", m.id, last)
+		}
+		before[d.attempt] = last
+		last = d.attempt
+	}
+	for i, o := range m.operations {
+		if in, ok := o.Input.(messageInput); ok && in.kind == deliver {
+			in.before = before[in.attempt]
+			m.operations[i].Input = in
 		}
 	}
 }

@@ -29,10 +29,13 @@ const (
 type messageInput struct {
 	kind    string
 	attempt uint32
+	// before is the attempt that was seen to be given out before this one; 0 for none. Without it there would be as many
+	// orders to try as there are sets of attempts.
+	before uint32
 }
 
 type messageState struct {
-	attempt uint32 // the last that was given out
+	attempt uint32 // the last that was given out, of those that were seen
 	leased  bool   // it was not settled since, by this
 	gone    bool
 }
@@ -47,7 +50,7 @@ var messageModel = (&porcupine.NondeterministicModel{
 		}
 		next := s
 		switch {
-		case in.kind == deliver && !s.gone && in.attempt > s.attempt:
+		case in.kind == deliver && !s.gone && in.before == s.attempt:
 			next = messageState{attempt: in.attempt, leased: true}
 		case in.kind != deliver && !s.gone && s.leased && s.attempt == in.attempt:
 			next.leased, next.gone = false, in.kind != retry

@@ -91,7 +91,9 @@ func (w *world) handle(ctx context.Context, d *client.Delivery) (*client.Answer,
 // mayBe notes what others may do with a delivery from now on.
 func (w *world) mayBe(d *client.Delivery, j job, kind string) {
 	w.h.settles(d, kind)(output{unknown: true})
-	w.h.pipe(j.ID, pipeInput{kind, d.Attempt})(output{unknown: true})
+	if kind == ack { // a retry does nothing to the pipe
+		w.h.pipe(j.ID, pipeInput{kind, d.Attempt})(output{unknown: true})
+	}
 }
 
 // do does what a job asks for.
