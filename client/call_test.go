@@ -222,3 +222,29 @@ func TestNoServer(t *testing.T) {
 	}
 	t.Log(err)
 }
+
+// A call that is cancelled before its receipt has come is cancelled all the same, also if the client closes at once: its
+// message does not wait for the grace of a caller who was cut.
+func TestCancelBeforeTheReceipt(t *testing.T) {
+	inBubble(t, func(t *testing.T, bed *testbed.Bed, c *client.Client) {
+		for range 20 { // whichever comes first
+			hasty := newClient(t, bed)
+			if _, err := hasty.ServerInfo(testContext(t)); err != nil { // it has a connection now, and will send at once
+				t.Fatal(err)
+			}
+			call := hasty.Call(testContext(t), "jobs", text("go"))
+			call.Cancel()
+			if err := hasty.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(time.Second)
+		queue, err := c.Queue(testContext(t), "jobs")
+		if err != nil && !errors.Is(err, client.ReasonQueueNotFound) {
+			t.Fatal(err)
+		}
+		if n := queue.GetStatistics().GetReady(); n != 0 {
+			t.Errorf("%d messages of cancelled calls wait", n)
+		}
+	})
+}

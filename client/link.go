@@ -59,7 +59,7 @@ type link struct {
 	young     operations // see operation.isYoung; linked through youngPrev and youngNext
 	ticks     uint64
 	ticking   *time.Timer // nil while nothing is young
-	finishing int         // operations in queue or unanswered whose kind finishes
+	finishing int         // operations in queue or unanswered whose kind finishes, or that expect more
 	flushed   chan struct{}
 
 	window     int // unanswered operations, as the server bounds them
@@ -190,6 +190,7 @@ func (l *link) unlinkLocked(op *operation) {
 	if op.isYoung {
 		l.removeYoungLocked(op)
 	}
+	l.expectNoMoreLocked(op)
 	op.state = opDone
 }
 
@@ -204,11 +205,7 @@ func (l *link) leaveWindowLocked(op *operation) {
 		return
 	}
 	if op.kind.finishes() {
-		l.finishing--
-		if l.finishing == 0 && l.flushed != nil {
-			close(l.flushed)
-			l.flushed = nil
-		}
+		l.finishedLocked()
 	}
 	if len(l.waiters) > 0 {
 		l.passRoomLocked()
@@ -277,6 +274,38 @@ func (l *link) waitsFor(what string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.waitsForLocked(what)
+}
+
+func (l *link) finishedLocked() {
+	l.finishing--
+	if l.finishing == 0 && l.flushed != nil {
+		close(l.flushed)
+		l.flushed = nil
+	}
+}
+
+// expectMore has flush wait for an operation that has been sent and will, when it is answered, bring about another one: a
+// call that was cancelled before its receipt came. expectNoMore ends that.
+func (l *link) expectMore(op *operation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if op.state == opSent && !op.expecting {
+		op.expecting = true
+		l.finishing++
+	}
+}
+
+func (l *link) expectNoMore(op *operation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expectNoMoreLocked(op)
+}
+
+func (l *link) expectNoMoreLocked(op *operation) {
+	if op.expecting {
+		op.expecting = false
+		l.finishedLocked()
+	}
 }
 
 // flush waits until no settlement, reply or cancellation is under way, at most for grace, and not without a stream.

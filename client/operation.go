@@ -105,6 +105,7 @@ type operation struct {
 	id        uint64
 	state     opState
 	abandoned bool // nobody waits for its results
+	expecting bool // its answer will bring about another operation, which flush waits for
 	late      bool // it was sent again when the server may have forgotten that it was there before
 
 	prev, next           *operation // in link.queue or link.unanswered

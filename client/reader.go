@@ -166,6 +166,7 @@ func (r *reader) accepted(kind opKind, bytes []byte) {
 	}
 	if cancel {
 		r.cancelPipe("")
+		r.link.expectNoMore(&r.operation)
 	}
 }
 

@@ -68,6 +68,7 @@ func (r *reader) cancelPipe(why string) {
 	token := r.tokenLocked()
 	r.mu.Unlock()
 	if token == "" {
+		r.link.expectMore(&r.operation)
 		return
 	}
 	t := newTask(opCancel, nil)
