@@ -68,7 +68,7 @@ var provoked = map[string]string{
 	"TENANT_QUOTA":        "TestPromise8Quotas",
 	"PIPE_QUOTA":          "TestPromise8Quotas",
 	"TOO_MANY_FORGERIES":  "TestP15Forgers",
-	"SERVER_OVERLOADED":   "TestOverload",
+	"SERVER_OVERLOADED":   "TestP20Overload",
 	"KEY_QUOTA":           "../broker/key_test.go TestKeysAreBounded",
 	"INTERNAL":            "../server/edges_test.go TestPanic",
 }
