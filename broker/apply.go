@@ -215,7 +215,7 @@ func (st *state) applyGone(f *factpb.Gone) {
 		st.freeMessage(f.Slot)
 		return
 	}
-	if f.Action != 0 || m.state == messageLeased { // a lease that was taken away is remembered as well
+	if f.Action != 0 || m.attempt > 0 { // a lease that was lost or taken away is remembered as well
 		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), f.Dead, Time(f.At)})
 	}
 	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(m.tag)}

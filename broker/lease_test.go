@@ -383,3 +383,16 @@ func TestLeasesOfElsewhereAreUnknown(t *testing.T) {
 		}
 	})
 }
+
+// TestLeaseOfARemovedMessageIsStale: who had a message last learns that it lost it, although the message is gone.
+func TestLeaseOfARemovedMessageIsStale(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		r := p.enqueue("q", handles.Handle{})
+		op := w.consume("q")
+		d := w.delivered(op)
+		w.s.Detach(op) // the message is back in its queue
+		expect[*broker.Removed](p, p.do(&broker.DeleteMessages{Queue: "q", Messages: []broker.MessageID{r.Message}}))
+		w.refused(w.do(&broker.Settle{Lease: d.lease, Action: broker.Ack}), broker.ReasonLeaseStale, "lease")
+	})
+}
