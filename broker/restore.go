@@ -50,11 +50,6 @@ func (s *shard) restore() {
 			q.live.waiters++
 		}
 		live = append(live, slot)
-		if m.state == messageLeased {
-			s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
-			continue
-		}
-		s.timeMessage(slot)
 	}
 	slices.SortFunc(live, func(a, b uint32) int { return cmp.Compare(st.messages.at(a).order, st.messages.at(b).order) })
 	for _, slot := range live {
@@ -78,7 +73,7 @@ func (s *shard) restore() {
 	}
 }
 
-// restorePlace puts a message where its state says. It is called in the messages' order.
+// restorePlace puts a message where its state says, and sets its timer. It is called in the messages' order.
 func (s *shard) restorePlace(slot uint32) {
 	m := s.st.messages.at(slot)
 	q := s.st.queues[m.queue]
@@ -87,6 +82,11 @@ func (s *shard) restorePlace(slot uint32) {
 		if m.state != messageDelayed || m.attempt > 0 {
 			s.age(q, slot, m)
 		}
+	}
+	if m.state == messageLeased {
+		s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
+	} else {
+		s.timeMessage(slot)
 	}
 	switch m.state {
 	case messageReady:

@@ -5,7 +5,8 @@ import "math/bits"
 // A wheel is a hierarchical timing wheel: it finds the timers that are due in a time that does not grow with how many
 // wait. Timers are intrusive: each lives in the entity it belongs to and is named by a timerRef.
 //
-// Resolution is a millisecond, rounded up: a timer never fires early.
+// Resolution is a millisecond, rounded up: a timer never fires early. Those of one millisecond fire in the order in which
+// they were set, so that messages which are delayed until the same time come in as they were sent.
 type wheel struct {
 	elapsed uint64 // ticks; all timers up to it have fired
 	levels  [wheelLevels]wheelLevel
@@ -23,6 +24,7 @@ const (
 type wheelLevel struct {
 	occupied uint64 // bit i: heads[i] is not empty
 	heads    [wheelSlots]timerRef
+	tails    [wheelSlots]timerRef
 }
 
 // A timerRef names the entity that a timer belongs to.
@@ -84,13 +86,15 @@ func (w *wheel) link(ref timerRef, t *timer) {
 	bucket := (when >> (level * wheelBits)) & (wheelSlots - 1)
 	l := &w.levels[level]
 	t.level, t.bucket = int8(level), uint8(bucket)
-	next := l.heads[bucket]
-	t.setPrev(timerRef{})
-	t.setNext(next)
-	if next.kind != timerNone {
-		w.node(next).setPrev(ref)
+	prev := l.tails[bucket]
+	t.setPrev(prev)
+	t.setNext(timerRef{})
+	if prev.kind != timerNone {
+		w.node(prev).setNext(ref)
+	} else {
+		l.heads[bucket] = ref
 	}
-	l.heads[bucket] = ref
+	l.tails[bucket] = ref
 	l.occupied |= 1 << bucket
 }
 
@@ -107,6 +111,8 @@ func (w *wheel) unlink(t *timer) {
 	}
 	if next.kind != timerNone {
 		w.node(next).setPrev(prev)
+	} else {
+		l.tails[t.bucket] = prev
 	}
 	t.setNext(timerRef{})
 	t.setPrev(timerRef{})
