@@ -19,6 +19,9 @@ func (st *state) apply(f fact) {
 		st.applyEnqueued(f)
 	case *factpb.Leased:
 		m := st.messages.at(f.Slot)
+		if m.attempt == 0 && m.since > m.enqueued {
+			m.ageFrom(m.since)
+		}
 		m.state, m.attempt, m.until, m.principal, m.since = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
 		m.grace = uint16(f.Grace)
 	case *factpb.LeaseExtended:

@@ -61,3 +61,27 @@ func TestDelayedUntilOneMoment(t *testing.T) {
 		}
 	})
 }
+
+// TestDelayedMessageDoesNotAge: the time for which a message was held back at first is no waiting, also after it was
+// delivered and given back.
+func TestDelayedMessageDoesNotAge(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		expect[*broker.Receipt](p, p.do(&broker.Enqueue{Queue: "q", Body: []byte("low"), Delay: 10 * time.Minute}))
+		op := w.consume("q")
+		low := w.delivered(op)
+		w.s.Detach(op)
+		expect[*broker.Receipt](p, p.do(&broker.Enqueue{Queue: "q", Body: []byte("high"), Priority: 2}))
+		list := expect[*broker.MessageList](p, p.do(&broker.ListMessages{Queue: "q", Limit: 10}))
+		if got := string(list.Messages[0].Body); got != "high" {
+			t.Errorf("listed first: %s, want the message with priority 2", got)
+		}
+		op = w.consume("q")
+		if d := w.delivered(op); string(d.Body) != "high" {
+			t.Errorf("delivered first: %s, want the message with priority 2", d.Body)
+		}
+		if d := w.delivered(op); d.Message != low.Message {
+			t.Errorf("delivered second: %s, want the other message", d.Body)
+		}
+	})
+}

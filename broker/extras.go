@@ -8,7 +8,7 @@ type messageExtras struct {
 	history  []attempt // oldest first
 	// deadReason is what the pipes of a dead message's handles ended with, if it was their last carrier.
 	deadReason EndReason
-	redriven   Time // when it was put back last, after it had died
+	agesFrom   Time // if not from when it was enqueued: it was held back at first, or has been redriven since
 
 	live liveExtras
 }
@@ -58,13 +58,21 @@ func (m *message) group() string {
 	return m.extras.group
 }
 
+// ageFrom lets a message age from a time on that is not when it was enqueued.
+func (m *message) ageFrom(at Time) {
+	if m.extras == nil {
+		m.extras = &messageExtras{}
+	}
+	m.extras.agesFrom = at
+}
+
 // readySince is the time by which a message ages.
 func (m *message) readySince() Time {
 	if m.attempt == 0 {
 		return m.since
 	}
-	if m.extras != nil && m.extras.redriven != 0 {
-		return m.extras.redriven
+	if m.extras != nil && m.extras.agesFrom != 0 {
+		return m.extras.agesFrom
 	}
 	return m.enqueued
 }

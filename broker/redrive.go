@@ -145,7 +145,7 @@ func (st *state) applyRedriven(f *factpb.Redriven) {
 	m.deadline, m.until = Time(f.Deadline), 0
 	m.setHandles(handlesOf(f.Handles))
 	m.replyToEnded = f.ReplyToEnded
-	m.extras.redriven, m.extras.deadReason = Time(f.At), 0
+	m.extras.agesFrom, m.extras.deadReason = Time(f.At), 0
 	st.order = max(st.order, f.Order)
 	st.count(m, +1)
 	st.carry(f.Slot, m)
