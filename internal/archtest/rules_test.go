@@ -26,6 +26,8 @@ var importRules = map[string]importRule{
 	// The broker's own suite runs over every journal.
 	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"journal/*"}},
 	"broker/factpb": {},
+	// Only what a client of the broker sees.
+	"broker/modeltest": {tests: []string{"broker", "handles", "journal"}},
 
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {

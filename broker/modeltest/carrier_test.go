@@ -1,0 +1,95 @@
+package modeltest
+
+import (
+	"slices"
+
+	"github.com/replyq/replyq/broker"
+)
+
+// Who carries what: waiting and leased messages, and replies that are kept.
+
+// carried reports whether anything carries one of a pipe's handles.
+func (m *model) carried(p *pipe, receive bool) bool { return m.carriers(p, receive) > 0 }
+
+func (m *model) carriers(p *pipe, receive bool) (n int) {
+	is := func(c *carried) bool { return c.pipe == p && c.receive == receive && !c.ended }
+	for _, x := range m.messages {
+		for _, c := range x.carries() {
+			if x.alive() && is(c) {
+				n++
+			}
+		}
+	}
+	for _, o := range m.pipes {
+		for _, r := range o.replies {
+			for i := range r.handles {
+				if !r.copied && is(&r.handles[i]) {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// lostCarrier decides what the pipes do whose handles a message carried that has just gone.
+func (m *model) lostCarrier(x *message, fate broker.EndReason) {
+	for _, c := range x.carries() {
+		if !c.ended {
+			m.lost(c, fate, c == x.replyTo, c.pipe.replied[x] == x.attempt && x.attempt > 0)
+		}
+	}
+}
+
+// lostReply does so for a reply.
+func (m *model) lostReply(r *reply, fate broker.EndReason) {
+	for i := range r.handles {
+		if c := &r.handles[i]; !r.copied && !c.ended {
+			m.lost(c, fate, false, false)
+		}
+	}
+}
+
+// lost ends a pipe that has lost its last carrier, with that carrier's fate. An ack's is BROKEN, or OK if that delivery
+// had replied; both need all copies in custody. So do all the other fates, unless the handle was a reply_to.
+func (m *model) lost(c *carried, fate broker.EndReason, replyTo, replied bool) {
+	p := c.pipe
+	m.maybeAbandoned(p)
+	if c.receive || p.state != open || m.carried(p, false) || p.outside && (fate == broker.EndBroken || !replyTo) {
+		return
+	}
+	if fate == broker.EndBroken && (replied || p.bare) {
+		fate = broker.EndOK
+	}
+	m.endPipe(p, ending{reason: fate})
+}
+
+// names are those handles of a message or a reply that must, and may, be shown as ended. With several shards a pipe's
+// end need not be known where the handle is.
+type names struct{ must, may []string }
+
+func (m *model) endedNames(hs []carried) (n names) {
+	for _, c := range hs {
+		if c.ended || c.pipe.state >= ended && m.bed.shards == 1 {
+			n.must = append(n.must, c.name)
+		}
+		if c.ended || c.pipe.state >= ended || m.pipeDue(c.pipe) {
+			n.may = append(n.may, c.name)
+		}
+	}
+	return n
+}
+
+func (n names) allow(got []string) string {
+	for _, name := range n.must {
+		if !slices.Contains(got, name) {
+			return "does not say that " + name + " has ended"
+		}
+	}
+	for _, name := range got {
+		if !slices.Contains(n.may, name) {
+			return "says that " + name + " has ended"
+		}
+	}
+	return ""
+}
