@@ -128,6 +128,7 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 			if p.result != nil {
 				s.letGo(p.handles, p.slot)
 			}
+			s.noteEnded(p.handles)
 			result = s.commitReply(p)
 		}
 		settled.Replies = append(settled.Replies, result)
@@ -139,6 +140,9 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 		if target := pre.target(i); target != nil && target.shard != s.st.shard {
 			receipt.Message = s.sendMessage(l.session.identity.Tenant, p, target, waits, i)
 		} else {
+			// A reply of this Settle may have ended the pipes that the message carries.
+			p.replyTo.ended = p.replyTo.ended || s.endedHere(p.replyTo.ref)
+			s.noteEnded(p.handles)
 			receipt = *s.store(l.session.identity.Tenant, *p, target.asPrepared(), false)
 		}
 		settled.Receipts = append(settled.Receipts, receipt)
@@ -158,6 +162,13 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 	s.remember(l, op.ID, outcome{kind: outcomeSettled, dead: settled.Dead, parts: parts})
 	if waits == nil || waits.remaining == 0 {
 		s.answerSettle(l, op, pre, settled)
+	}
+}
+
+// noteEnded marks those handles whose pipes have ended since they were looked up.
+func (s *shard) noteEnded(hs []carriedHandle) {
+	for i := range hs {
+		hs[i].ended = hs[i].ended || s.endedHere(hs[i].pipe)
 	}
 }
 

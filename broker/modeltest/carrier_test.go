@@ -36,7 +36,8 @@ func (m *model) carriers(p *pipe, receive bool) (n int) {
 func (m *model) lostCarrier(x *message, fate broker.EndReason) {
 	for _, c := range x.carries() {
 		if !c.ended {
-			m.lost(c, fate, c == x.replyTo, c.pipe.replied[x] == x.attempt && x.attempt > 0)
+			replied := c.pipe.replied[x] == x.attempt && x.attempt > 0
+			m.later(func() { m.lost(c, fate, c == x.replyTo, replied) })
 		}
 	}
 }
@@ -45,7 +46,7 @@ func (m *model) lostCarrier(x *message, fate broker.EndReason) {
 func (m *model) lostReply(r *reply, fate broker.EndReason) {
 	for i := range r.handles {
 		if c := &r.handles[i]; !r.copied && !c.ended {
-			m.lost(c, fate, false, false)
+			m.later(func() { m.lost(c, fate, false, false) })
 		}
 	}
 }

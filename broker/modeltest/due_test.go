@@ -76,6 +76,7 @@ func (m *model) applyUnseen() {
 	for _, c := range m.consumers {
 		if c.away && m.isDue(onTick(c.awayUntil)) {
 			m.giveUp(c)
+			m.finish()
 		}
 	}
 	for _, x := range m.messages {
@@ -86,6 +87,7 @@ func (m *model) applyUnseen() {
 	for i := 0; i < len(m.messages); i++ {
 		if x := m.messages[i]; (x.state == ready || x.state == delayed) && m.isDue(onTick(x.deadline)) {
 			m.end(x, broker.EndExpired, false)
+			m.finish()
 		}
 	}
 	m.wakeDue(0)
@@ -96,6 +98,7 @@ func (m *model) fireLease(x *message) {
 	if x.state == leased && m.isDue(onTick(x.until)) {
 		m.loseLease(x)
 		m.giveBack(x, true, 0)
+		m.finish()
 	}
 }
 
@@ -119,6 +122,7 @@ func (m *model) pipeDue(p *pipe) bool {
 }
 
 func (m *model) firePipe(p *pipe) {
+	defer m.finish()
 	switch {
 	case !m.isDue(p.dueAt()):
 	case p.state == ended:

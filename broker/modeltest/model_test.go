@@ -16,9 +16,10 @@ type model struct {
 	pipes     []*pipe    // all that ever were
 	consumers []*consumer
 	keys      map[key]*usedKey
-	places    uint64 // places in queues, given out so far
-	turns     uint64 // deliveries so far
-	withdraw  bool   // a queue may have lost its last consumer
+	places    uint64   // places in queues, given out so far
+	turns     uint64   // deliveries so far
+	withdraw  bool     // a queue may have lost its last consumer
+	work      []func() // what follows from what was done, in the order in which it came up
 	// carriedOut are operations that may be repeated under their numbers.
 	carriedOut []carriedOut
 }
@@ -134,6 +135,18 @@ type usedKey struct {
 	message *message
 	pipe    *pipe
 	at      broker.Time
+}
+
+// later lets something follow from what is being done.
+func (m *model) later(f func()) { m.work = append(m.work, f) }
+
+// finish does what follows.
+func (m *model) finish() {
+	for len(m.work) > 0 {
+		f := m.work[0]
+		m.work = m.work[1:]
+		f()
+	}
 }
 
 func (m *model) now() broker.Time { return m.bed.now() }

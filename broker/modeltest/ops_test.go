@@ -59,6 +59,7 @@ func (m *model) applyEnqueue(k *call, e *broker.Enqueue) {
 		replyTo = &carried{pipe: at, ended: at.state >= ended}
 	}
 	x := m.enqueue(q, e, replyTo, m.carry(e.Cargo))
+	m.found(e.Cargo)
 	m.wantReceipt(k, !e.Call, x, p, broker.Receipt{QueueCreated: created, Consumers: m.consumersOf(q)})
 	m.carriedOut = append(m.carriedOut, carriedOut{k.op, func(k *call) { m.enqueueAgain(k, e, x, p) }})
 	if e.Key != nil {
@@ -178,6 +179,7 @@ func (m *model) applySettle(k *call, r *broker.Settle) {
 			replyTo = &carried{pipe: at, ended: at.state >= ended}
 		}
 		sent[i] = m.enqueue(to, e, replyTo, m.carry(e.Cargo))
+		m.found(e.Cargo)
 		receipts[i] = broker.Receipt{QueueCreated: created, Consumers: m.consumersOf(to)}
 	}
 	dead := m.applyAction(l, r)
@@ -286,4 +288,55 @@ func (m *model) applyCancel(k *call, p *pipe, reason broker.EndReason) {
 // wantRemoved wants a number of messages to have been removed.
 func wantRemoved(k *call, n uint64) {
 	wantBody(k, true, "how many were removed", func(b *broker.Removed) string { return differs(broker.Removed{Messages: n}, *b) })
+}
+
+func (m *model) applyOpenPipe(k *call, r *broker.OpenPipe) {
+	if parent := m.pipeOf(r.Options.Parent); parent != nil && parent.state == forgotten {
+		k.refuse(broker.ReasonHandleUnknown)
+		return
+	}
+	p := m.openPipe(&r.Options, false, true)
+	m.wantOpened(k, p)
+	m.carriedOut = append(m.carriedOut, carriedOut{k.op, func(k *call) {
+		if p.state == forgotten {
+			k.refuse(broker.ReasonHandleUnknown)
+			return
+		}
+		m.wantOpened(k, p)
+	}})
+	if parent := p.parent; parent != nil && (parent.state == ended && parent.reason != broker.EndOK && parent.reason != broker.EndShuttingDown) {
+		m.later(func() { m.parentEnded(p) })
+	}
+}
+
+func (m *model) wantOpened(k *call, p *pipe) {
+	wantBody(k, true, "a pipe", func(b *broker.PipeOpened) string {
+		if first := p.receive.IsZero(); first {
+			p.send, p.receive = m.bed.keys.Mint(b.Send), m.bed.keys.Mint(b.Receive)
+		}
+		return differs([]any{p.send, p.receive, p.deadline}, []any{m.bed.keys.Mint(b.Send), m.bed.keys.Mint(b.Receive), b.Deadline})
+	})
+}
+
+func (m *model) applyReceive(k *call, p *pipe, r *broker.Receive) {
+	switch {
+	case p.state == forgotten:
+		k.refuse(broker.ReasonHandleUnknown)
+		return
+	case max(r.FromSequence, 1) < p.first:
+		k.refuse(broker.ReasonRepliesTrimmed)
+		return
+	}
+	want := broker.Attached{Deadline: p.deadline, FirstSequence: p.first, NextSequence: p.last() + 1}
+	wantBody(k, false, "that it is attached", func(b *broker.Attached) string { return differs(want, *b) })
+	m.attach(k, p, r.FromSequence)
+}
+
+// found notes the tokens that stood in a payload: whoever reads it has a copy.
+func (m *model) found(c broker.Cargo) {
+	for _, h := range c.Found {
+		if p := m.pipeOf(h); p.state == open {
+			p.outside = true
+		}
+	}
 }

@@ -238,15 +238,17 @@ func (m *model) endPipe(p *pipe, e ending) {
 	p.state, p.reason, p.error, p.endID, p.inner = ended, e.reason, e.error, e.id, nil
 	p.checkAt = p.deadline.Add(unread)
 	if inner != nil {
-		m.maybeAbandoned(inner)
-		m.retryParked(inner)
+		m.later(func() {
+			m.maybeAbandoned(inner)
+			m.retryParked(inner)
+		})
 	}
 	m.push(p)
-	m.retryParked(p)
+	m.later(func() { m.retryParked(p) })
 	if e.reason != broker.EndOK && e.reason != broker.EndShuttingDown {
 		for _, child := range m.pipes {
-			if child.parent == p && child.state < ended {
-				m.endPipe(child, ending{reason: broker.EndCancelled})
+			if child.parent == p {
+				m.later(func() { m.parentEnded(child) })
 			}
 		}
 	}
@@ -255,13 +257,24 @@ func (m *model) endPipe(p *pipe, e ending) {
 		if !x.alive() || x.replyTo == nil || x.replyTo.pipe != p || x.replyTo.ended || x == e.by || answered && e.by == nil {
 			continue
 		}
-		switch {
-		case x.state == leased:
-			x.goneBy = e.reason
-			m.tellWaiterGone(x)
-		case withdraws(e.reason):
-			m.end(x, e.reason, false)
-		}
+		m.later(func() { m.waiterEnded(x, e.reason) })
+	}
+}
+
+func (m *model) parentEnded(p *pipe) {
+	if p.state < ended {
+		m.endPipe(p, ending{reason: broker.EndCancelled})
+	}
+}
+
+// waiterEnded tells whoever works on a message that nobody waits for the answer any more, or takes the message back.
+func (m *model) waiterEnded(x *message, reason broker.EndReason) {
+	switch {
+	case x.state == leased:
+		x.goneBy = reason
+		m.tellWaiterGone(x)
+	case x.alive() && withdraws(reason):
+		m.end(x, reason, false)
 	}
 }
 

@@ -330,6 +330,14 @@ func (d *bed) waiting() bool {
 // repeat sends an operation again that was carried out: it has no further effect, and gets its first outcome.
 func (d *bed) repeat(t *rapid.T) {
 	again := pick(t, "operation", d.m.carriedOut)
+	for _, r := range append(d.readers(false), d.readers(true)...) {
+		if r.call.op.ID == again.op.ID {
+			t.Skip("its number is in use")
+		}
+	}
+	if d.producer.calls[again.op.ID] != nil {
+		t.Skip("it is under way")
+	}
 	k := d.producer.again(again.op)
 	again.want(k)
 	d.settle()

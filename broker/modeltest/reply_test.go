@@ -62,7 +62,8 @@ func (m *model) tryReply(k *call, r *broker.Reply, mayWait bool) bool {
 		return true
 	}
 	if vain == nil && r.Kind == broker.ReplySplice {
-		if reasons := m.checkSplice(p, r.Splice); reasons != nil {
+		reasons := m.checkSplice(p, r.Splice)
+		if reasons != nil && (m.bed.shards == 1 || k.wasRefused(reasons[0])) {
 			k.refuse(reasons...)
 			return true
 		}
@@ -83,7 +84,11 @@ func (m *model) tryReply(k *call, r *broker.Reply, mayWait bool) bool {
 		m.end(l.m, broker.EndBroken, false)
 		l.m.queue.acked++
 	}
-	wantBody(k, true, "an outcome", func(b *broker.ReplyResult) string { return differs(*result, *b) })
+	first := func(k *call) {
+		wantBody(k, true, "an outcome", func(b *broker.ReplyResult) string { return differs(*result, *b) })
+	}
+	first(k)
+	m.carriedOut = append(m.carriedOut, carriedOut{k.op, first})
 	return true
 }
 
@@ -130,6 +135,7 @@ func (m *model) commitReply(r *broker.Reply, l *lease) *broker.ReplyResult {
 		}
 		m.push(p)
 	}
+	m.found(r.Cargo)
 	switch {
 	case r.Kind == broker.ReplyError:
 		e.reason, e.error = broker.EndFailed, r.Body

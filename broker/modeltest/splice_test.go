@@ -23,7 +23,7 @@ func (m *model) checkSplice(outer *pipe, h handles.Handle) []broker.Reason {
 	length := 1 + m.above(outer)
 	for p := inner; ; p = p.inner {
 		if p == outer {
-			return []broker.Reason{broker.ReasonHandleCycle, broker.ReasonSpliceTooDeep}[:1]
+			return []broker.Reason{broker.ReasonHandleCycle}
 		}
 		if length > maxChain {
 			return []broker.Reason{broker.ReasonSpliceTooDeep}
@@ -48,6 +48,21 @@ func (m *model) splice(outer, inner *pipe) {
 	outer.joined.next = inner.first
 	inner.leftAt = 0
 	m.retryParked(outer)
+	// With several shards a cycle may be seen only when it is closed: all of it is broken then.
+	for p := inner; p.state == spliced; p = p.inner {
+		if p.inner == outer {
+			m.breakCycle(outer)
+			return
+		}
+	}
+}
+
+func (m *model) breakCycle(p *pipe) {
+	for p.state == spliced {
+		next := p.inner
+		m.endPipe(p, ending{reason: broker.EndBroken})
+		p = next
+	}
 }
 
 // transfer moves the replies on that the broker has moved: next is the sequence that the outer pipe's next one will get.
@@ -66,6 +81,7 @@ func (m *model) transfer(outer *pipe, next uint64) string {
 		outer.bare = outer.bare || item.attempt == 0
 		m.push(outer)
 		m.retryParked(inner)
+		m.finish()
 	}
 	if outer.last()+1 > next {
 		return "replies are missing"
@@ -83,6 +99,7 @@ func (m *model) passEnds() {
 			}
 			inner := o.inner
 			m.endPipe(o, ending{reason: inner.reason, error: inner.error})
+			m.finish()
 			if !inner.read && len(m.feeds(inner)) == 0 {
 				inner.read, inner.checkAt = true, m.now().Add(inner.retain)
 			}

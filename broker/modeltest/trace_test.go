@@ -16,6 +16,7 @@ import (
 // absorb takes in what has come, and does in the model what is due.
 func (d *bed) absorb() {
 	m := d.m
+	m.finish()
 	for _, c := range []*client{d.producer, d.worker} {
 		c.collect()
 		for _, k := range c.calls {
@@ -62,8 +63,10 @@ func (d *bed) absorb() {
 }
 
 func (m *model) rest() {
+	m.finish()
 	m.stopIdle()
 	m.withdrawRequired()
+	m.finish()
 }
 
 // match holds what a call was told against what it wants. Deliveries are looked at elsewhere.
@@ -109,6 +112,7 @@ func (m *model) deliver(c *consumer, b *broker.Delivery) string {
 		m.wakeDue(x.dueSeq)
 	case x.state == leased && x.holder != nil && x.holder.away && m.isDue(onTick(x.holder.awayUntil)):
 		m.giveUp(x.holder)
+		m.finish()
 	case x.state == leased && x.holder != nil && x.holder.away:
 		m.fireLease(x) // nobody was told
 	}

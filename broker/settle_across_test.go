@@ -1,0 +1,31 @@
+package broker_test
+
+import (
+	"testing"
+
+	"github.com/replyq/replyq/broker"
+)
+
+// TestSettleForwardsWhatItHasAnswered: the message comes after the reply, and nobody waits for it.
+func TestSettleForwardsWhatItHasAnswered(t *testing.T) {
+	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		call, _ := p.call("q", "m", broker.PipeOptions{})
+		d := w.delivered(w.consume("q"))
+		expect[*broker.Settled](w, w.do(&broker.Settle{
+			Lease: d.lease, Action: broker.Ack,
+			Replies: []*broker.Reply{{Handle: d.replyTo, Kind: broker.ReplyPayload}},
+			Messages: []*broker.Enqueue{{Queue: "r", ReplyTo: d.replyTo, Cargo: broker.Cargo{
+				Handles: []broker.NamedHandle{{Name: "h", Handle: d.replyTo}},
+			}}},
+		}))
+		p.replies(call, 1, "")
+		p.ends(call, broker.EndOK)
+		if got := expect[*broker.QueueList](p, p.do(&broker.ListQueues{Name: "r"})).Queues[0]; got.Waiters != 0 || got.Ready != 1 {
+			t.Errorf("queue r: got %d waiters for %d messages, want none for one", got.Waiters, got.Ready)
+		}
+		if d := w.delivered(w.consume("r")); len(d.Ended) != 2 {
+			t.Errorf("delivery: ended are %v, want both handles", d.Ended)
+		}
+	})
+}
