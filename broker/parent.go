@@ -115,10 +115,15 @@ func (s *shard) childEnded(e *factpb.Sent) {
 	}
 }
 
-// parentEnded cancels a pipe whose parent has ended.
+// parentEnded cancels a pipe whose parent has ended. If both have one deadline, which is the rule, both end by it.
 func (s *shard) parentEnded(e *factpb.Sent) {
 	ref := refOf(e.Pipe)
-	if p := s.st.pipe(ref); p != nil && p.state != pipeEnded {
+	p := s.st.pipe(ref)
+	switch {
+	case p == nil || p.state == pipeEnded:
+	case p.deadline <= s.now:
+		s.expire(ref.slot)
+	default:
 		s.end(ref.slot, pipeEnding{
 			reason: EndCancelled, text: "the pipe under which it was opened ended " + reasonName(EndReason(e.Reason)),
 		})

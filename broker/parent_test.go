@@ -101,3 +101,14 @@ func TestParentsDeadline(t *testing.T) {
 			broker.ReasonDelayInvalid, "delay")
 	})
 }
+
+// TestParentAndChildExpireTogether: a pipe that took over its parent's deadline ends by it, not by its parent's end.
+func TestParentAndChildExpireTogether(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p := b.attach("p")
+		_, parent := p.pipe(broker.PipeOptions{Timeout: time.Minute})
+		_, child := p.pipe(broker.PipeOptions{Parent: parent})
+		op := p.receive(child, 1)
+		p.ends(op, broker.EndExpired)
+	})
+}

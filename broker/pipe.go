@@ -381,6 +381,10 @@ func (s *shard) timePipe(slot uint32) {
 // unreadKept is how long after its deadline an ended pipe waits for a reader.
 const unreadKept = Time(60e9)
 
+func (s *shard) expire(slot uint32) {
+	s.end(slot, pipeEnding{reason: EndExpired, text: "the pipe's deadline passed before anybody answered"})
+}
+
 func (s *shard) firePipe(slot uint32) {
 	p := s.st.pipes.at(slot)
 	switch {
@@ -388,7 +392,7 @@ func (s *shard) firePipe(slot uint32) {
 	case p.state == pipeEnded:
 		s.forgetWhenDue(slot)
 	case p.deadline <= s.now:
-		s.end(slot, pipeEnding{reason: EndExpired, text: "the pipe's deadline passed before anybody answered"})
+		s.expire(slot)
 	case p.live.leftAt != 0 && p.live.leftAt+p.options.grace <= s.now:
 		if s.abandonable(p) {
 			s.end(slot, pipeEnding{reason: EndCancelled, text: "abandoned: its caller has been gone for the disconnect grace"})
