@@ -152,6 +152,19 @@ func (c *client) again(op broker.Op) *call {
 	k := &call{client: c, op: op}
 	c.calls[op.ID] = k
 	c.bed.t.Logf("%v %s, operation %d: %T %+v", c.bed.now().Std().UTC().Format("04:05.000"), c.name, op.ID, op.Request, op.Request)
+	switch r := op.Request.(type) {
+	case *broker.Settle:
+		for _, reply := range r.Replies {
+			c.bed.t.Logf("  with %+v", *reply)
+		}
+		for _, e := range r.Messages {
+			c.bed.t.Logf("  with %+v", *e)
+		}
+	case *broker.Enqueue:
+		if r.Pipe != nil {
+			c.bed.t.Logf("  with %+v", *r.Pipe)
+		}
+	}
 	c.s.Submit([]broker.Op{op})
 	return k
 }

@@ -64,11 +64,14 @@ func (m *model) isDue(at broker.Time) bool { return at != 0 && at <= m.now() }
 func (m *model) applyDue() {
 	for _, x := range m.messages {
 		m.fireLease(x)
+		m.finish()
 	}
 	m.applyUnseen()
 	for i := 0; i < len(m.pipes); i++ {
 		m.firePipe(m.pipes[i])
+		m.finish()
 	}
+	m.forgetDue()
 }
 
 // applyUnseen does what is due and that no consumer is told of.
@@ -82,6 +85,7 @@ func (m *model) applyUnseen() {
 	for _, x := range m.messages {
 		if x.holder != nil && x.holder.away {
 			m.fireLease(x)
+			m.finish()
 		}
 	}
 	for i := 0; i < len(m.messages); i++ {
@@ -98,7 +102,6 @@ func (m *model) fireLease(x *message) {
 	if x.state == leased && m.isDue(onTick(x.until)) {
 		m.loseLease(x)
 		m.giveBack(x, true, 0)
-		m.finish()
 	}
 }
 
@@ -122,11 +125,9 @@ func (m *model) pipeDue(p *pipe) bool {
 }
 
 func (m *model) firePipe(p *pipe) {
-	defer m.finish()
 	switch {
 	case !m.isDue(p.dueAt()):
-	case p.state == ended:
-		m.forget(p)
+	case p.state == ended: // see forgetDue
 	case m.isDue(onTick(p.deadline)):
 		m.endPipe(p, ending{reason: broker.EndExpired})
 	case p.leftAt != 0 && m.isDue(onTick(p.leftAt.Add(p.grace))):

@@ -18,6 +18,7 @@ type model struct {
 	keys      map[key]*usedKey
 	places    uint64   // places in queues, given out so far
 	turns     uint64   // deliveries so far
+	step      uint64   // moments at which the broker came to rest, so far
 	withdraw  bool     // a queue may have lost its last consumer
 	work      []func() // what follows from what was done, in the order in which it came up
 	// carriedOut are operations that may be repeated under their numbers.
@@ -83,6 +84,7 @@ type message struct {
 	replyTo  *carried
 	handles  []carried
 	goneBy   broker.EndReason // leased: how its reply_to pipe ended, if the consumer was told
+	sawEnd   bool             // the delivery said so itself; the consumer may be told again
 
 	died   broker.EndReason
 	diedAt uint64 // order of deaths
@@ -140,13 +142,20 @@ type usedKey struct {
 // later lets something follow from what is being done.
 func (m *model) later(f func()) { m.work = append(m.work, f) }
 
-// finish does what follows.
+// finish does all that follows.
 func (m *model) finish() {
-	for len(m.work) > 0 {
-		f := m.work[0]
-		m.work = m.work[1:]
-		f()
+	for m.finishOne() {
 	}
+}
+
+func (m *model) finishOne() bool {
+	if len(m.work) == 0 {
+		return false
+	}
+	f := m.work[0]
+	m.work = m.work[1:]
+	f()
+	return true
 }
 
 func (m *model) now() broker.Time { return m.bed.now() }

@@ -156,6 +156,11 @@ func (m *model) applySettle(k *call, r *broker.Settle) {
 	}
 	var results []broker.ReplyResult
 	x := l.m
+	wasOpen := make([]bool, len(r.Messages)) // a reply of the same step may end what a message would be answered through
+	for i, e := range r.Messages {
+		at := m.pipeOf(e.ReplyTo)
+		wasOpen[i] = at != nil && at.state < ended
+	}
 	if r.KeepHandles {
 		for _, c := range x.carries() {
 			if !c.receive && !c.ended && c.pipe.state == open {
@@ -179,6 +184,9 @@ func (m *model) applySettle(k *call, r *broker.Settle) {
 			replyTo = &carried{pipe: at, ended: at.state >= ended}
 		}
 		sent[i] = m.enqueue(to, e, replyTo, m.carry(e.Cargo))
+		if wasOpen[i] {
+			sent[i].deadline = earlier(sent[i].deadline, replyTo.pipe.deadline)
+		}
 		m.found(e.Cargo)
 		receipts[i] = broker.Receipt{QueueCreated: created, Consumers: m.consumersOf(to)}
 	}

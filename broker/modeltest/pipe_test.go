@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/replyq/replyq/broker"
@@ -22,6 +23,7 @@ type pipe struct {
 	state         pipeState
 	reason        broker.EndReason
 	error         []byte // of a replier
+	endStep       uint64 // in which it ended
 	deadline      broker.Time
 	byCall, keep  bool
 	grace, retain time.Duration
@@ -40,11 +42,12 @@ type pipe struct {
 	inner     *pipe  // spliced: the pipe that it goes on with
 	wasJoined bool   // it is or was spliced: when its room is looked at is the broker's affair
 
-	readers []*reader
-	parked  []*parked
-	leftAt  broker.Time // since when its caller has left; 0 if it has not
-	read    bool        // its end has been read
-	checkAt broker.Time // ended: when it is forgotten, unless somebody needs it
+	readers   []*reader
+	parked    []*parked
+	leftAt    broker.Time // since when its caller has left; 0 if it has not
+	read      bool        // its end has been read
+	wasNeeded bool        // ended: when the broker came to rest last
+	checkAt   broker.Time // ended: when it is forgotten, unless somebody needs it
 }
 
 // A reply is one item of a pipe.
@@ -236,6 +239,7 @@ type ending struct {
 func (m *model) endPipe(p *pipe, e ending) {
 	inner := p.inner
 	p.state, p.reason, p.error, p.endID, p.inner = ended, e.reason, e.error, e.id, nil
+	p.endStep = m.step
 	p.checkAt = p.deadline.Add(unread)
 	if inner != nil {
 		m.later(func() {
@@ -262,8 +266,12 @@ func (m *model) endPipe(p *pipe, e ending) {
 }
 
 func (m *model) parentEnded(p *pipe) {
+	reason := broker.EndCancelled
+	if m.isDue(onTick(p.deadline)) {
+		reason = broker.EndExpired
+	}
 	if p.state < ended {
-		m.endPipe(p, ending{reason: broker.EndCancelled})
+		m.endPipe(p, ending{reason: reason})
 	}
 }
 
@@ -272,7 +280,9 @@ func (m *model) waiterEnded(x *message, reason broker.EndReason) {
 	switch {
 	case x.state == leased:
 		x.goneBy = reason
-		m.tellWaiterGone(x)
+		if !x.sawEnd {
+			m.tellWaiterGone(x)
+		}
 	case x.alive() && withdraws(reason):
 		m.end(x, reason, false)
 	}
@@ -287,20 +297,45 @@ func (m *model) tellWaiterGone(x *message) {
 		return
 	}
 	id, attempt, reason := x.id, x.attempt, x.goneBy
-	wantBody(c.call, false, "word that the waiter is gone", func(b *broker.WaiterGone) string {
+	wantBody(c.call, false, fmt.Sprintf("word that the waiter of %v is gone", id), func(b *broker.WaiterGone) string {
 		return differs(broker.WaiterGone{Message: id, Attempt: attempt, Reason: reason}, *b)
 	})
 }
 
-// forget forgets an ended pipe whose time has come, unless something needs it.
-func (m *model) forget(p *pipe) {
-	if m.carried(p, true) || m.carried(p, false) || m.attached(p) {
-		p.checkAt = m.now().Add(unread)
-		return
+// forgetDue forgets the ended pipes whose time has come, unless something needs them. Where what needed one has gone at the
+// same moment, the model follows the broker.
+func (m *model) forgetDue() {
+	var due []*pipe
+	for _, p := range m.pipes {
+		if p.state == ended && m.isDue(p.dueAt()) {
+			due = append(due, p)
+		}
 	}
+	for again := true; again; {
+		again = false
+		for i, p := range due {
+			if p != nil && !m.needed(p) && (!p.wasNeeded || m.bed.describe(p) == nil) {
+				m.forget(p)
+				due[i], again = nil, true
+			}
+		}
+	}
+	for _, p := range due {
+		if p != nil {
+			p.checkAt = m.now().Add(unread)
+		}
+	}
+}
+
+func (m *model) needed(p *pipe) bool {
+	return m.carried(p, true) || m.carried(p, false) || m.attached(p)
+}
+
+func (m *model) forget(p *pipe) {
 	p.state = forgotten
 	for _, r := range p.replies {
 		m.lostReply(r, broker.EndExpired)
 	}
 	p.replies = nil
+	m.finish()
 }

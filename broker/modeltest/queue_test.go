@@ -308,7 +308,7 @@ func (d *bed) waitLong(t *rapid.T) {
 // endAll lets everything come to its end: no message is invisible, and nobody waits for ever.
 func (d *bed) endAll() {
 	for d.m.nextDue() != 0 && d.waiting() {
-		d.advance(max(time.Minute, time.Duration(d.m.nextDue()-d.now())))
+		d.advance(max(10*time.Minute, time.Duration(d.m.nextDue()-d.now())))
 	}
 	for op, k := range d.producer.calls {
 		if k.reader != nil && !k.reader.ended && k.reader.credit > 0 {

@@ -48,6 +48,9 @@ func (m *model) tryReply(k *call, r *broker.Reply, mayWait bool) bool {
 	if l != nil {
 		if reasons := m.checkLease(l); reasons != nil {
 			again := l.settled == broker.Ack && l.over.Add(remembered) > m.now() && (p.state >= ended || r.Ack && elsewhere)
+			if m.unknown(r.Cargo) {
+				reasons = append(reasons, broker.ReasonHandleUnknown)
+			}
 			k.repeated(r, again, m.inVain(r), reasons)
 			return true
 		}

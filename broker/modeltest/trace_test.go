@@ -16,7 +16,6 @@ import (
 // absorb takes in what has come, and does in the model what is due.
 func (d *bed) absorb() {
 	m := d.m
-	m.finish()
 	for _, c := range []*client{d.producer, d.worker} {
 		c.collect()
 		for _, k := range c.calls {
@@ -27,6 +26,7 @@ func (d *bed) absorb() {
 		k := d.worker.calls[e.Op]
 		switch b := e.Body.(type) {
 		case *broker.Delivery:
+			m.catchUp(k.consumer, b)
 			if why := m.deliver(k.consumer, b); why != "" {
 				d.t.Fatalf("message %v was delivered to %s: %s", b.Message, k.consumer.id, why)
 			}
@@ -35,8 +35,8 @@ func (d *bed) absorb() {
 				m.fireLease(x)
 			}
 		case *broker.WaiterGone:
-			if x := m.byID(b.Message); x != nil && x.replyTo != nil && x.replyTo.pipe.state < ended {
-				m.firePipe(x.replyTo.pipe)
+			if x := m.byID(b.Message); x != nil && x.replyTo != nil {
+				m.seeGone(x)
 			}
 		}
 	}
@@ -53,6 +53,10 @@ func (d *bed) absorb() {
 			}
 		}
 	}
+	for _, p := range m.pipes {
+		p.wasNeeded = p.state == ended && m.needed(p)
+	}
+	m.step++
 	m.noteWaiting()
 	m.checkRest()
 	for _, x := range m.messages {
@@ -72,7 +76,16 @@ func (m *model) rest() {
 // match holds what a call was told against what it wants. Deliveries are looked at elsewhere.
 func (k *call) match(all bool) {
 	t := k.client.bed.t
-	k.told = slices.DeleteFunc(k.told, func(e broker.Event) bool { _, is := e.Body.(*broker.Delivery); return is })
+	k.told = slices.DeleteFunc(k.told, func(e broker.Event) bool {
+		switch b := e.Body.(type) {
+		case *broker.Delivery:
+			return true
+		case *broker.WaiterGone:
+			x := k.client.bed.m.byID(b.Message)
+			return x != nil && x.sawEnd
+		}
+		return false
+	})
 	for len(k.told) > 0 && len(k.wants) > 0 {
 		e, i := k.told[0], 0
 		why := k.wants[0].match(e)
@@ -97,7 +110,33 @@ func (k *call) match(all bool) {
 		t.Fatalf("%s, operation %d (%T): got %T %+v, want nothing", k.client.name, k.op.ID, k.op.Request, k.told[0].Body, k.told[0].Body)
 	}
 	if len(k.wants) > 0 {
-		t.Fatalf("%s, operation %d (%T %+v): got nothing, want %s", k.client.name, k.op.ID, k.op.Request, k.op.Request, k.wants[0].what)
+		t.Fatalf("%s, operation %d (%T): got nothing, want %s", k.client.name, k.op.ID, k.op.Request, k.wants[0].what)
+	}
+}
+
+// seeGone does what follows up to where a message's consumer is told that the waiter is gone.
+func (m *model) seeGone(x *message) {
+	if x.replyTo.pipe.state < ended {
+		m.firePipe(x.replyTo.pipe)
+	}
+	for x.state == leased && x.goneBy == 0 && m.finishOne() {
+	}
+}
+
+// catchUp does what follows from what was done before, up to where a delivery is possible. Whether messages are handed out
+// before or after the rest that follows from an operation is the broker's choice.
+func (m *model) catchUp(c *consumer, b *broker.Delivery) {
+	x := m.byID(b.Message)
+	if x == nil {
+		return
+	}
+	ended := func() bool { return m.endedNames(x.carried()).mayBe(b.Ended) }
+	for !ended() && m.finishOne() {
+	}
+	if !ended() {
+		m.applyUnseen()
+	}
+	for (x.state != ready || !m.able(c) || m.overtakes(x) != "") && m.finishOne() {
 	}
 }
 
@@ -132,7 +171,7 @@ func (m *model) deliver(c *consumer, b *broker.Delivery) string {
 	}
 	x.attempt++
 	x.heldSeq, x.until = m.place(), m.now().Add(orElse(c.lease, x.queue.config.LeaseTime))
-	x.state, x.holder, x.goneBy = leased, c, 0
+	x.state, x.holder, x.goneBy, x.sawEnd = leased, c, 0, slices.Contains(b.Ended, "reply_to")
 	x.queue.delivered++
 	m.served(x)
 	if c.bounded {
