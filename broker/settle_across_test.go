@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
 )
 
 // TestSettleForwardsWhatItHasAnswered: the message comes after the reply, and nobody waits for it.
@@ -26,6 +27,32 @@ func TestSettleForwardsWhatItHasAnswered(t *testing.T) {
 		}
 		if d := w.delivered(w.consume("r")); len(d.Ended) != 2 {
 			t.Errorf("delivery: ended are %v, want both handles", d.Ended)
+		}
+	})
+}
+
+// TestSettleSendsHandlesWhereTheyCameFrom: a message goes to the very queue whose pipe it carries a handle of, wherever
+// the delivery is.
+func TestSettleSendsHandlesWhereTheyCameFrom(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		home := w.consume("home")
+		for _, queue := range manyQueues {
+			opened := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: queue}))
+			p.enqueue("home", handles.Handle{})
+			expect[*broker.Settled](w, w.do(&broker.Settle{
+				Lease: w.delivered(home).lease, Action: broker.Ack,
+				Messages: []*broker.Enqueue{{Queue: queue, Cargo: broker.Cargo{Handles: []broker.NamedHandle{
+					{Name: "future", Handle: b.keys.Mint(opened.Receive)}, {Name: "answer", Handle: b.keys.Mint(opened.Send)},
+				}}}},
+			}))
+			if d := w.delivered(w.consume(queue)); len(d.Ended) > 0 {
+				t.Errorf("queue %s: %v are shown as ended, and are open", queue, d.Ended)
+			}
+			at := expect[*broker.Description](p, p.do(&broker.Describe{Handle: b.keys.Mint(opened.Receive)}))
+			if len(at.Carriers) != 1 {
+				t.Errorf("queue %s: the pipe knows %d carriers, want the message", queue, len(at.Carriers))
+			}
 		}
 	})
 }

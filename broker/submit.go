@@ -376,6 +376,9 @@ func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
 		t := s.reserve(s.broker.shardOf(s.identity.Tenant, e.Queue))
 		x.pre.targets = append(x.pre.targets, t)
 		x.look(e.ReplyTo)
+		for i := range e.Cargo.Handles {
+			x.look(e.Cargo.Handles[i].Handle)
+		}
 		x.holdMessage(e, t.ref())
 	}
 	x.do(op)
