@@ -155,6 +155,9 @@ func (s *shard) unwanted(m *message) EndReason {
 	if p := s.st.pipe(m.replyTo); p != nil && p.state == pipeEnded && withdraws(p.reason) {
 		return p.reason
 	}
+	if withdraws(m.live.goneBy) { // a pipe of another shard
+		return m.live.goneBy
+	}
 	return EndOpen
 }
 

@@ -56,3 +56,21 @@ func TestSettleSendsHandlesWhereTheyCameFrom(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelledWorkIsNotRedelivered: nobody waits for it, wherever its pipe is.
+func TestCancelledWorkIsNotRedelivered(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		for _, queue := range manyQueues {
+			opened := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: queue}))
+			p.enqueue("home", b.keys.Mint(opened.Send))
+			op := w.consume("home")
+			d := w.delivered(op)
+			expect[*broker.Cancelled](p, p.do(&broker.Cancel{Handle: b.keys.Mint(opened.Receive)}))
+			expect[*broker.WaiterGone](w, op)
+			w.settle(d.Delivery, broker.Retry)
+			w.quiet(op)
+			w.s.Detach(op)
+		}
+	})
+}
