@@ -123,8 +123,11 @@ func (s *shard) send(e *factpb.Sent) {
 
 // sendReply sends a reply of a Settle to its pipe's shard.
 func (s *shard) sendReply(r *Reply, source leaseSource, pre *prepared, waits *answer, index int) {
-	hs, _, _ := s.resolveCargo(&r.Cargo, pre, "", true)
+	hs, found, _ := s.resolveCargo(&r.Cargo, pre, "", true)
 	hs = numbered(hs, r.Handle.Shard(), pre.number(index))
+	for _, ref := range found {
+		s.putOutside(ref)
+	}
 	e := &factpb.Sent{
 		Target: uint32(r.Handle.Shard()), What: sentReply, Pipe: pipeRef{r.Handle.Shard(), r.Handle.Slot(), r.Handle.Nonce()}.fact(),
 		ReplyKind: uint32(r.Kind), Body: r.Body, More: r.More, ReplyId: r.ID, Attempt: source.attempt,
@@ -150,6 +153,9 @@ func (s *shard) sendMessage(tenant uint32, plan *enqueuePlan, t *target, waits *
 			Priority: uint32(plan.e.Priority), Group: plan.e.Group,
 		},
 		OwnExpiry: plan.e.Expiry > 0,
+	}
+	for _, ref := range plan.found {
+		s.putOutside(ref)
 	}
 	s.send(e)
 	s.await(e, waits, false, index)

@@ -74,3 +74,31 @@ func TestCancelledWorkIsNotRedelivered(t *testing.T) {
 		}
 	})
 }
+
+// TestSettleSendsTokensInText: who reads the payload has a copy of the handle, wherever the message or the reply goes; so
+// the pipe is not broken.
+func TestSettleSendsTokensInText(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		home := w.consume("home")
+		for _, queue := range manyQueues {
+			to := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: queue}))
+			for _, asReply := range []bool{false, true} {
+				call, _ := p.call("home", "m", broker.PipeOptions{})
+				d := w.delivered(home)
+				r := &broker.Settle{Lease: d.lease, Action: broker.Ack}
+				text := broker.Cargo{Found: []handles.Handle{d.replyTo}}
+				if asReply {
+					r.Replies = []*broker.Reply{{Handle: b.keys.Mint(to.Send), Kind: broker.ReplyPayload, More: true, Cargo: text}}
+				} else {
+					r.Messages = []*broker.Enqueue{{Queue: queue, Cargo: text}}
+				}
+				expect[*broker.Settled](w, w.do(r))
+				p.quiet(call)
+				w.send(&broker.Reply{Handle: d.replyTo, Body: []byte("late")}, broker.ReplyDelivered)
+				p.replies(call, 1, "late")
+				p.ends(call, broker.EndOK)
+			}
+		}
+	})
+}
