@@ -277,17 +277,9 @@ func (s *shard) carrierLostElsewhere(e *factpb.Sent) {
 func (s *shard) replyFromElsewhere(e *factpb.Sent) ReplyResult {
 	ref := refOf(e.Pipe)
 	hs := handlesOf(e.Handles)
-	p := s.st.pipe(ref)
-	if p == nil || p.state != pipeOpen {
+	if result := s.inVainAt(ref, e.ReplyId); result != nil {
 		s.letGo(hs, ref.slot)
-	}
-	switch {
-	case p == nil:
-		return ReplyResult{Outcome: ReplyUnknown}
-	case p.state == pipeEnded:
-		return ReplyResult{Outcome: ReplyEnded, EndReason: p.reason}
-	case p.state == pipeSpliced:
-		return ReplyResult{Outcome: ReplyEnded, EndReason: EndOK}
+		return *result
 	}
 	return s.commitReply(&replyPlan{
 		r:    &Reply{Kind: ReplyKind(e.ReplyKind), Body: e.Body, More: e.More, ID: e.ReplyId},

@@ -139,17 +139,21 @@ func (s *shard) replyInVain(r *Reply) *ReplyResult {
 	if r.Handle.Store() != s.st.store {
 		return &ReplyResult{Outcome: ReplyEnded, EndReason: EndLost}
 	}
-	p := s.st.pipe(pipeRef{r.Handle.Shard(), r.Handle.Slot(), r.Handle.Nonce()})
+	return s.inVainAt(pipeRef{r.Handle.Shard(), r.Handle.Slot(), r.Handle.Nonce()}, r.ID)
+}
+
+func (s *shard) inVainAt(ref pipeRef, id string) *ReplyResult {
+	p := s.st.pipe(ref)
 	if p == nil {
 		return &ReplyResult{Outcome: ReplyUnknown}
 	}
-	if r.ID != "" {
+	if id != "" {
 		rare := p.rare()
-		if r.ID == rare.endID {
+		if id == rare.endID {
 			return &ReplyResult{Outcome: outcomeNow(p), Sequence: p.last()}
 		}
 		for _, k := range rare.known {
-			if k.id == r.ID {
+			if k.id == id {
 				return &ReplyResult{Outcome: outcomeNow(p), Sequence: k.sequence}
 			}
 		}

@@ -102,3 +102,32 @@ func TestSettleSendsTokensInText(t *testing.T) {
 		}
 	})
 }
+
+// TestSettleRepeatsAReply: a reply id has one effect, also in a Settle of another shard.
+func TestSettleRepeatsAReply(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		home := w.consume("home")
+		for _, queue := range manyQueues {
+			to := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: queue}))
+			reply := &broker.Reply{Handle: b.keys.Mint(to.Send), Kind: broker.ReplyPayload, More: true, ID: "once"}
+			for i := range 3 {
+				reply.More = i < 1
+				if i == 1 {
+					reply.ID = "end"
+				}
+				p.enqueue("home", handles.Handle{})
+				want := broker.ReplyResult{Outcome: broker.ReplyBuffered, Sequence: uint64(min(i+1, 2))}
+				for range 1 + i%2 {
+					expect[*broker.ReplyResult](w, w.do(reply))
+				}
+				got := expect[*broker.Settled](w, w.do(&broker.Settle{
+					Lease: w.delivered(home).lease, Action: broker.Ack, Replies: []*broker.Reply{reply},
+				}))
+				if got.Replies[0] != want {
+					t.Errorf("queue %s, repeat of reply %q: got %+v, want %+v", queue, reply.ID, got.Replies[0], want)
+				}
+			}
+		}
+	})
+}
