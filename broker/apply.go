@@ -369,6 +369,10 @@ func (st *state) applyOutcome(f *factpb.Outcome) {
 	o := st.sessions[f.Op.Session]
 	room := cap(o.entries)
 	o.below = max(o.below, f.Op.AnsweredBelow)
+	if i, ok := o.search(f.Op.Operation); ok { // known in part: other shards had something to say
+		o.entries[i] = outcomeOf(f)
+		return
+	}
 	// The older half goes at once, when all of it is below the mark or there are too many: so the rest moves down in the
 	// memory that there is, and seldom.
 	if h := len(o.entries) / 2; h > 0 && (o.entries[h-1].op < o.below || h == outcomesMost) {
@@ -400,11 +404,19 @@ func outcomeOf(f *factpb.Outcome) outcome {
 
 // find looks for the outcome of an operation.
 func (o *outcomes) find(op uint64) (outcome, bool) {
-	i := sort.Search(len(o.entries), func(i int) bool { return o.entries[i].op >= op })
-	if i < len(o.entries) && o.entries[i].op == op {
+	if i, ok := o.search(op); ok {
 		return o.entries[i], true
 	}
 	return outcome{}, false
+}
+
+func (o *outcomes) search(op uint64) (int, bool) {
+	n := len(o.entries)
+	if n == 0 || o.entries[n-1].op < op { // as a rule
+		return n, false
+	}
+	i := sort.Search(n, func(i int) bool { return o.entries[i].op >= op })
+	return i, o.entries[i].op == op
 }
 
 func refOf(r *factpb.PipeRef) pipeRef {

@@ -201,11 +201,20 @@ func (s *shard) received(targetShard uint16, number uint64, result sentResult) {
 	if part.remaining--; part.remaining > 0 {
 		return
 	}
-	var body any = part.body
-	if part.asReply {
-		body = &part.body.Replies[0]
+	if l := part.link; l.number != 0 && s.st.sessions[l.number] != nil {
+		s.remember(l, part.op, settledOutcome(part.body)) // again, with what the others said
 	}
-	s.emit(part.link, part.op, true, body)
+	s.answerSettle(part.link, part.op, part.asReply, part.body)
+}
+
+// answerUnderWay finds the answer of an operation that waits for other shards; nil if there is none.
+func (s *shard) answerUnderWay(l *link, op uint64) *answer {
+	for _, part := range s.answers {
+		if part.op == op && l.number != 0 && part.link.number == l.number {
+			return part.answer
+		}
+	}
+	return nil
 }
 
 // receiveSent does what was sent, from here or from another shard.

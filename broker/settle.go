@@ -54,13 +54,18 @@ type settling struct {
 
 func (s *shard) settle(l *link, op *Op, r *Settle, pre *prepared) {
 	if o, ok := s.outcome(l, op.ID); ok {
-		s.emit(l, op.ID, true, s.settledAgain(r, o))
+		if a := s.answerUnderWay(l, op.ID); a != nil {
+			a.link = l // whoever asks last is answered
+			return
+		}
+		s.answerSettle(l, op.ID, pre.asReply(), s.settledAgain(r, o))
 		return
 	}
 	source, err := s.checkLease(l.session.identity.Principal, r.Lease)
 	if err != nil {
 		if e, ok := s.st.settled.find(r.Lease.Nonce(), r.Lease.Attempt(), s.now); ok && e.action == r.Action {
-			s.answerSettle(l, op, pre, &Settled{Already: true, Dead: e.dead})
+			s.answerSettle(l, op.ID, pre.asReply(), &Settled{Already: true, Dead: e.dead})
+			s.patiently(op)
 			return
 		}
 		s.refuse(l, op.ID, err)
@@ -112,7 +117,6 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 	if r.KeepHandles {
 		s.keepHandles(slot)
 	}
-	var parts []outcome
 	for i := range plan.replies {
 		p := &plan.replies[i]
 		var result ReplyResult
@@ -132,7 +136,6 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 			result = s.commitReply(p)
 		}
 		settled.Replies = append(settled.Replies, result)
-		parts = append(parts, outcome{kind: outcomeReplied, reply: result.Outcome, reason: result.EndReason, sequence: result.Sequence})
 	}
 	for i := range plan.messages {
 		p := &plan.messages[i]
@@ -146,7 +149,6 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 			receipt = *s.store(l.session.identity.Tenant, *p, target.asPrepared(), false)
 		}
 		settled.Receipts = append(settled.Receipts, receipt)
-		parts = append(parts, outcome{kind: outcomeEnqueued, shard: receipt.Message.Shard, slot: receipt.Message.Slot, tag: receipt.Message.Tag})
 	}
 	switch r.Action {
 	case Ack:
@@ -159,10 +161,23 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 	case Release:
 		s.giveBack(slot, returning{action: Release, text: "released"})
 	}
-	s.remember(l, op.ID, outcome{kind: outcomeSettled, dead: settled.Dead, parts: parts})
+	s.remember(l, op.ID, settledOutcome(settled))
 	if waits == nil || waits.remaining == 0 {
-		s.answerSettle(l, op, pre, settled)
+		s.answerSettle(l, op.ID, pre.asReply(), settled)
+		s.patiently(op)
 	}
+}
+
+// settledOutcome is what is remembered of a Settle. What other shards have not said yet is missing.
+func settledOutcome(settled *Settled) outcome {
+	o := outcome{kind: outcomeSettled, dead: settled.Dead}
+	for _, r := range settled.Replies {
+		o.parts = append(o.parts, outcome{kind: outcomeReplied, reply: r.Outcome, reason: r.EndReason, sequence: r.Sequence})
+	}
+	for _, r := range settled.Receipts {
+		o.parts = append(o.parts, outcome{kind: outcomeEnqueued, shard: r.Message.Shard, slot: r.Message.Slot, tag: r.Message.Tag})
+	}
+	return o
 }
 
 // noteEnded marks those handles whose pipes have ended since they were looked up.
@@ -173,23 +188,26 @@ func (s *shard) noteEnded(hs []carriedHandle) {
 }
 
 // answerSettle answers a Settle, or the Reply that was carried out as one.
-func (s *shard) answerSettle(l *link, op *Op, pre *prepared, settled *Settled) {
-	if pre.asReply() {
-		if len(settled.Replies) == 0 { // acked before: the reply was carried out with it
-			settled.Replies = []ReplyResult{{Outcome: ReplyEnded, EndReason: EndOK}}
-		}
-		s.emit(l, op.ID, true, &settled.Replies[0])
-	} else {
-		s.emitOwn(l, op.ID, true, settled)
+func (s *shard) answerSettle(l *link, op uint64, asReply bool, settled *Settled) {
+	if !asReply {
+		s.emitOwn(l, op, true, settled)
+		return
 	}
-	s.patiently(op)
+	if len(settled.Replies) == 0 { // acked before: the reply was carried out with it
+		settled.Replies = []ReplyResult{{Outcome: ReplyEnded, EndReason: EndOK}}
+	}
+	s.emit(l, op, true, &settled.Replies[0])
 }
 
-// settledAgain is the first answer to a Settle that is repeated.
+// settledAgain is the first answer to a Settle that is repeated. What another shard was to say, and had not said when the
+// server was stopped, is not known any more: such a reply was sent on its way.
 func (s *shard) settledAgain(r *Settle, o outcome) *Settled {
 	settled := &Settled{Dead: o.dead}
 	for i, part := range o.parts {
 		if i < len(r.Replies) {
+			if part.reply == 0 {
+				part.reply = ReplyBuffered
+			}
 			settled.Replies = append(settled.Replies, ReplyResult{part.reply, part.reason, part.sequence})
 			continue
 		}

@@ -131,3 +131,39 @@ func TestSettleRepeatsAReply(t *testing.T) {
 		}
 	})
 }
+
+// TestSettleRepeated: a Settle, or a Reply with an ack, that is repeated under its number gets its first outcome, also of
+// what it did in other shards.
+func TestSettleRepeated(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		home := w.consume("home")
+		for _, queue := range manyQueues {
+			to := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: queue}))
+			reply := func() *broker.Reply {
+				return &broker.Reply{Handle: b.keys.Mint(to.Send), Kind: broker.ReplyPayload, More: true}
+			}
+			p.enqueue("home", handles.Handle{})
+			settle := &broker.Settle{
+				Lease: w.delivered(home).lease, Action: broker.Ack, Replies: []*broker.Reply{reply()},
+				Messages: []*broker.Enqueue{{Queue: queue}},
+			}
+			op := w.do(settle)
+			first := expect[*broker.Settled](w, op)
+			w.s.Submit([]broker.Op{{ID: op, Request: settle}})
+			again := expect[*broker.Settled](w, op)
+			if again.Replies[0] != first.Replies[0] || first.Replies[0].Sequence != 1 || again.Receipts[0].Message != first.Receipts[0].Message {
+				t.Errorf("queue %s: got %+v at first, and %+v again", queue, *first, *again)
+			}
+			p.enqueue("home", handles.Handle{})
+			acking := reply()
+			acking.Lease, acking.Ack = w.delivered(home).lease, true
+			op = w.do(acking)
+			result := expect[*broker.ReplyResult](w, op)
+			w.s.Submit([]broker.Op{{ID: op, Request: acking}})
+			if again := expect[*broker.ReplyResult](w, op); *again != *result || result.Sequence != 2 {
+				t.Errorf("queue %s: got %+v at first, and %+v again", queue, *result, *again)
+			}
+		}
+	})
+}
