@@ -72,7 +72,7 @@ type names struct{ must, may []string }
 
 func (m *model) endedNames(hs []carried) (n names) {
 	for _, c := range hs {
-		if c.ended || c.pipe.state >= ended && c.pipe.endStep < m.step && m.bed.shards == 1 {
+		if c.ended && !c.unseen || c.pipe.state >= ended && c.pipe.endStep < m.step && m.bed.shards == 1 {
 			n.must = append(n.must, c.name)
 		}
 		if c.ended || c.pipe.state >= ended || m.pipeDue(c.pipe) {

@@ -171,9 +171,11 @@ func (m *model) redrive(x *message, q *queue) {
 	x.queue, x.state, x.failures, x.place, x.readyAt = q, ready, 0, m.place(), m.now()
 	x.until, x.deadline, x.died = 0, 0, 0
 	for _, c := range x.carries() {
-		c.ended = c.ended || c.pipe.state >= ended
+		if !c.ended && c.pipe.state >= ended {
+			c.ended, c.unseen = true, m.bed.shards > 1
+		}
 	}
-	if x.replyTo != nil && !x.replyTo.ended {
+	if x.replyTo != nil && !x.replyTo.ended && x.replyTo.pipe.receive.Shard() == x.id.Shard { // else it is not known
 		x.deadline = x.replyTo.pipe.deadline
 	}
 	if d := q.config.DefaultExpiry; d > 0 {

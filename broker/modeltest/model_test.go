@@ -106,6 +106,7 @@ type carried struct {
 	pipe    *pipe
 	receive bool
 	ended   bool // its pipe had ended when it was sent
+	unseen  bool // which the broker need not know
 }
 
 // A consumer takes deliveries.

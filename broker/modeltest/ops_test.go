@@ -187,6 +187,9 @@ func (m *model) applySettle(k *call, r *broker.Settle) {
 		if wasOpen[i] {
 			sent[i].deadline = earlier(sent[i].deadline, replyTo.pipe.deadline)
 		}
+		for _, c := range sent[i].carries() { // elsewhere it is not known what this Settle's replies have ended
+			c.unseen = c.ended && c.pipe.endStep == m.step && m.bed.shards > 1
+		}
 		m.found(e.Cargo)
 		receipts[i] = broker.Receipt{QueueCreated: created, Consumers: m.consumersOf(to)}
 	}

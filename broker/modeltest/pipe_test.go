@@ -46,6 +46,7 @@ type pipe struct {
 	parked    []*parked
 	leftAt    broker.Time // since when its caller has left; 0 if it has not
 	read      bool        // its end has been read
+	wasInner  bool        // another one has gone on with it
 	wasNeeded bool        // ended: when the broker came to rest last
 	checkAt   broker.Time // ended: when it is forgotten, unless somebody needs it
 }
@@ -267,12 +268,22 @@ func (m *model) endPipe(p *pipe, e ending) {
 
 func (m *model) parentEnded(p *pipe) {
 	reason := broker.EndCancelled
-	if m.isDue(onTick(p.deadline)) {
+	if m.isDue(onTick(p.deadline)) || m.expiresNow(p) && m.bed.endOf(p) == broker.EndExpired {
 		reason = broker.EndExpired
 	}
 	if p.state < ended {
 		m.endPipe(p, ending{reason: reason})
 	}
+}
+
+// expiresNow reports whether a message that carries a pipe's send handle expires at this moment: the pipe may end by that.
+func (m *model) expiresNow(p *pipe) bool {
+	for _, x := range m.messages {
+		if m.carriesTo(x, p) && m.isDue(onTick(x.deadline)) {
+			return true
+		}
+	}
+	return false
 }
 
 // waiterEnded tells whoever works on a message that nobody waits for the answer any more, or takes the message back.
@@ -314,7 +325,7 @@ func (m *model) forgetDue() {
 	for again := true; again; {
 		again = false
 		for i, p := range due {
-			if p != nil && !m.needed(p) && (!p.wasNeeded || m.bed.describe(p) == nil) {
+			if p != nil && !m.needed(p) && (!p.wasNeeded && m.bed.shards == 1 || m.bed.describe(p) == nil) {
 				m.forget(p)
 				due[i], again = nil, true
 			}

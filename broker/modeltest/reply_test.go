@@ -169,7 +169,7 @@ func (m *model) carriesTo(x *message, p *pipe) bool {
 func (m *model) carry(c broker.Cargo) (hs []carried) {
 	for _, h := range c.Handles {
 		p := m.pipeOf(h.Handle)
-		hs = append(hs, carried{h.Name, p, h.Handle.Kind() == handles.Receive, p.state >= ended})
+		hs = append(hs, carried{name: h.Name, pipe: p, receive: h.Handle.Kind() == handles.Receive, ended: p.state >= ended})
 	}
 	return hs
 }

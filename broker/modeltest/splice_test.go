@@ -46,7 +46,7 @@ func (m *model) above(p *pipe) (longest int) {
 func (m *model) splice(outer, inner *pipe) {
 	outer.state, outer.inner, outer.wasJoined = spliced, inner, true
 	outer.joined.next = inner.first
-	inner.leftAt = 0
+	inner.leftAt, inner.wasInner = 0, true
 	m.retryParked(outer)
 	// With several shards a cycle may be seen only when it is closed: all of it is broken then.
 	for p := inner; p.state == spliced; p = p.inner {

@@ -171,7 +171,7 @@ func (m *model) deliver(c *consumer, b *broker.Delivery) string {
 	}
 	x.attempt++
 	x.heldSeq, x.until = m.place(), m.now().Add(orElse(c.lease, x.queue.config.LeaseTime))
-	x.state, x.holder, x.goneBy, x.sawEnd = leased, c, 0, slices.Contains(b.Ended, "reply_to")
+	x.state, x.holder, x.goneBy, x.sawEnd = leased, c, 0, slices.Contains(b.Ended, "reply_to") || x.replyTo != nil && x.replyTo.unseen
 	x.queue.delivered++
 	m.served(x)
 	if c.bounded {
