@@ -39,7 +39,8 @@ type Config struct {
 	Quota Quota
 	// Journal opens a shard's journal. Default: none.
 	Journal func(shard uint16) (journal.Journal, error)
-	// Now is the clock. Default: time.Now.
+	// Now is the clock. It is asked once; from then on time runs on by itself, so that a clock that is set does not end
+	// leases and pipes before their time, or keep them beyond it. Default: time.Now.
 	Now func() time.Time
 	// Rand gives the seed for nonces. Default: crypto/rand.
 	Rand io.Reader
@@ -67,12 +68,13 @@ type Broker struct {
 // Open makes a broker and, with a journal, restores what was kept.
 func Open(cfg Config) (*Broker, error) {
 	b := &Broker{
-		store: cfg.Store, now: cfg.Now, log: cfg.Logger, sessions: make(map[string]*Session),
-		budget: newBudget(cfg.MemoryLimit, cfg.Quota),
+		store: cfg.Store, log: cfg.Logger, sessions: make(map[string]*Session), budget: newBudget(cfg.MemoryLimit, cfg.Quota),
 	}
-	if b.now == nil {
-		b.now = time.Now
+	started, began := time.Now(), time.Now()
+	if cfg.Now != nil {
+		began = cfg.Now()
 	}
+	b.now = func() time.Time { return began.Add(time.Since(started)) } // Since is monotonic
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -129,6 +131,9 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 	r.keeper = newKeeper(r, j)
 	return r, nil
 }
+
+// Now is the time by the broker's clock.
+func (b *Broker) Now() time.Time { return b.now() }
 
 // Store is the store number: without a journal it names this run of the broker.
 func (b *Broker) Store() uint32 { return b.store }

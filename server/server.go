@@ -47,7 +47,7 @@ type Config struct {
 	MaxConnectionsPerAddress int
 	// NoReflection leaves out the reflection service, without which grpcurl needs the proto file.
 	NoReflection bool
-	// Now is the clock. Default time.Now.
+	// Now is the clock. Default: the broker's.
 	Now func() time.Time
 }
 
@@ -135,7 +135,7 @@ func New(cfg Config) (*Server, error) {
 		s.limits.pipeTimeout = defaultMaxPipeTimeout
 	}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = s.broker.Now
 	}
 	s.connections, s.forgeries.log = newConnections(&cfg, s.log), s.log
 	s.grpc = grpc.NewServer(s.options()...)
