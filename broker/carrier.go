@@ -138,16 +138,19 @@ func withdraws(r EndReason) bool {
 func (s *shard) waiterEnded(ref carrierRef, reason EndReason) {
 	m := s.st.carrying(ref)
 	if m == nil {
+		if m = s.st.reserved(ref); m != nil { // it is on its way here: see enter
+			m.live.goneBy = reason
+		}
 		return
 	}
 	s.unwait(m)
+	m.live.goneBy = reason
 	switch m.state {
 	case messageReady, messageDelayed:
 		if withdraws(reason) {
 			s.gone(ref.slot, goneBy{fate: reason})
 		}
 	case messageLeased:
-		m.live.goneBy = reason
 		if c := m.live.holder; c != nil && !c.away {
 			s.emit(c.link, c.op, false, &WaiterGone{
 				Message: s.st.messageID(ref.slot, m.tag), Attempt: m.attempt, Reason: reason,

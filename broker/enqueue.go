@@ -258,6 +258,11 @@ func (s *shard) enter(q *queue, slot uint32) {
 	if m.live.waited = !m.replyTo.isZero() && !m.replyToEnded; m.live.waited {
 		q.live.waiters++
 	}
+	if m.live.goneBy != EndOpen { // its pipe ended before it came
+		s.later(work{
+			kind: workWaiterEnded, carrier: carrierRef{shard: s.st.shard, slot: slot, number: uint64(m.tag)}, reason: m.live.goneBy,
+		})
+	}
 	if m.requireConsumer && m.attempt == 0 {
 		q.require(slot)
 	}

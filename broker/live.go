@@ -37,7 +37,7 @@ type liveMessage struct {
 	timer      timer
 	next, prev uint32    // in its queue's ready list, or in its consumer's list
 	waited     bool      // its reply_to's pipe is open, as far as is known
-	goneBy     EndReason // leased: how that pipe ended, if it was not this delivery that ended it
+	goneBy     EndReason // how that pipe ended, as far as is known and if it was not this delivery that ended it
 }
 
 // livePipe is what a pipe has besides its durable state.

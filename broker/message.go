@@ -31,6 +31,7 @@ func (s *shard) gone(slot uint32, g goneBy) {
 	}
 	s.unline(slot)
 	s.unwait(m)
+	m.live.goneBy = EndOpen
 	if m.requireConsumer {
 		delete(q.live.required, slot)
 	}
@@ -271,7 +272,7 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 		Grace: graceSeconds(c.grace),
 	}
 	s.commit(f)
-	m.live.holder, m.live.goneBy = c, EndOpen
+	m.live.holder = c
 	s.pushBack(&c.held, slot)
 	c.inFlight++
 	c.delivered++
@@ -308,7 +309,7 @@ func (s *shard) setDelivery(d *Delivery, q *queue, slot uint32, m *message, c *c
 	if m.ownReplyTo {
 		d.ReplyTo = s.ownReplyTo(c.tenant, m)
 	}
-	if m.replyToEnded || s.endedHere(m.replyTo) {
+	if m.replyToEnded || m.live.goneBy != EndOpen || s.endedHere(m.replyTo) {
 		d.Ended = append(d.Ended, "reply_to")
 	}
 }

@@ -19,8 +19,7 @@ type replyPlan struct {
 }
 
 func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
-	if o, ok := s.outcome(l, op.ID); ok {
-		s.emit(l, op.ID, true, &ReplyResult{Outcome: o.reply, EndReason: o.reason, Sequence: o.sequence})
+	if s.replyAgain(l, op) {
 		return
 	}
 	if err := s.checkReplyRoom(r); err != nil {
@@ -36,6 +35,15 @@ func (s *shard) reply(l *link, op *Op, r *Reply, pre *prepared) {
 	if !s.tryReply(l, op, r, pre, op.Timeout > 0) {
 		s.parkOrRefuse(l, op, r, pre)
 	}
+}
+
+// replyAgain answers a reply that was carried out before, under its number, with its first outcome.
+func (s *shard) replyAgain(l *link, op *Op) bool {
+	o, ok := s.outcome(l, op.ID)
+	if ok {
+		s.emit(l, op.ID, true, &ReplyResult{Outcome: o.reply, EndReason: o.reason, Sequence: o.sequence})
+	}
+	return ok
 }
 
 // tryReply carries a reply out and answers it. It returns false, and does nothing, if the pipe is full and the reply may

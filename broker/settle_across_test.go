@@ -167,3 +167,46 @@ func TestSettleRepeated(t *testing.T) {
 		}
 	})
 }
+
+// TestDeliveryKnowsThatItsPipeHasEnded: somebody else has answered while the message waited, wherever its pipe lies.
+func TestDeliveryKnowsThatItsPipeHasEnded(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		for _, queue := range manyQueues {
+			_, _ = p.call(queue, "m", broker.PipeOptions{})
+			op := w.consume(queue)
+			d := w.delivered(op)
+			p.enqueue("home", d.replyTo)
+			w.send(&broker.Reply{Handle: d.replyTo, Body: []byte("answer"), Lease: d.lease, Ack: true}, broker.ReplyDelivered)
+			home := w.consume("home")
+			if d := w.delivered(home); len(d.Ended) != 1 || d.Ended[0] != "reply_to" {
+				t.Errorf("queue %s: ended are %v, want reply_to", queue, d.Ended)
+			}
+			w.s.Detach(op)
+			w.s.Detach(home)
+			expect[*broker.Removed](p, p.do(&broker.DeleteQueue{Queue: "home", Force: true}))
+		}
+	})
+}
+
+// TestReplyRepeatedAfterItsLease: a reply that is repeated under its number gets its first outcome, although the lease that
+// it named has ended meanwhile.
+func TestReplyRepeatedAfterItsLease(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		home := w.consume("home")
+		for _, queue := range manyQueues {
+			to := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: queue}))
+			p.enqueue("home", handles.Handle{})
+			d := w.delivered(home)
+			r := &broker.Reply{Handle: b.keys.Mint(to.Send), Kind: broker.ReplyPayload, More: true, Lease: d.lease}
+			op := w.do(r)
+			first := expect[*broker.ReplyResult](w, op)
+			w.settle(d.Delivery, broker.Ack)
+			w.s.Submit([]broker.Op{{ID: op, Request: r}})
+			if again := expect[*broker.ReplyResult](w, op); *again != *first {
+				t.Errorf("queue %s: got %+v at first, and %+v again", queue, *first, *again)
+			}
+		}
+	})
+}

@@ -212,6 +212,17 @@ func (st *state) carrying(ref carrierRef) *message {
 	return nil
 }
 
+// reserved finds the slot that is kept for a message which will be that carrier; nil if there is none.
+func (st *state) reserved(ref carrierRef) *message {
+	if ref.reply || ref.shard != st.shard || !st.messages.has(ref.slot) {
+		return nil
+	}
+	if m := st.messages.at(ref.slot); m.state == messageReserved && uint64(m.tag) == ref.number {
+		return m
+	}
+	return nil
+}
+
 func (st *state) messageID(slot, tag uint32) MessageID {
 	return MessageID{Store: st.store, Shard: st.shard, Slot: slot, Tag: tag}
 }

@@ -284,7 +284,8 @@ func (s *Session) reserve(shardNumber uint16) target {
 	t := target{shard: shardNumber}
 	s.broker.runners[shardNumber].run(func(sh *shard) {
 		t.slot, t.tag = sh.reserveMessage()
-		sh.st.messages.at(t.slot).state = messageReserved
+		m := sh.st.messages.at(t.slot)
+		m.state, m.tag = messageReserved, t.tag
 	})
 	return t
 }
@@ -293,8 +294,8 @@ func (s *Session) reserve(shardNumber uint16) target {
 func (s *Session) unreserve(t target) {
 	s.broker.runners[t.shard].run(func(sh *shard) {
 		if m := sh.st.messages.at(t.slot); m.state == messageReserved {
-			m.state = messageFree
-			sh.st.messages.give(t.slot)
+			sh.st.freeMessage(t.slot)
+			m.live.goneBy = EndOpen
 		}
 	})
 }
@@ -334,7 +335,12 @@ func (s *Session) replyAcross(home uint16, op *Op, r *Reply) {
 			x.pre.source, err = sh.checkLease(s.identity.Principal, r.Lease)
 		})
 		if err != nil {
-			s.refuseAt(home, op, err)
+			// The lease may have ended since the reply was carried out.
+			s.broker.runners[home].run(func(sh *shard) {
+				if l := s.linkAt(sh); l != nil && !sh.replyAgain(l, op) {
+					sh.refuse(l, op.ID, err)
+				}
+			})
 			return
 		}
 	}
