@@ -68,7 +68,7 @@ func (m *model) comeBack(c *consumer, held []handles.Handle) {
 			})
 		case was != nil && x.holder == was:
 			x.holder, x.heldSeq = c, m.place()
-			if x.goneBy != 0 {
+			if x.goneBy != 0 && !x.sawEnd {
 				m.tellWaiterGone(x)
 			}
 		}

@@ -26,6 +26,7 @@ func (d *bed) absorb() {
 		k := d.worker.calls[e.Op]
 		switch b := e.Body.(type) {
 		case *broker.Delivery:
+			d.t.Logf("  delivery of %v to %s, attempt %d, ended %v", b.Message, k.consumer.id, b.Attempt, b.Ended)
 			m.catchUp(k.consumer, b)
 			if why := m.deliver(k.consumer, b); why != "" {
 				d.t.Fatalf("message %v was delivered to %s: %s", b.Message, k.consumer.id, why)
