@@ -60,6 +60,9 @@ func (m *model) lost(c *carried, fate broker.EndReason, replyTo, replied bool) {
 	if c.receive || p.state != open || m.carried(p, false) || p.outside && (fate == broker.EndBroken || !replyTo) {
 		return
 	}
+	if m.bed.shards > 1 && p.outside && m.bed.endOf(p) == broker.EndOpen {
+		return // another message that went in the same step was the last
+	}
 	if fate == broker.EndBroken && (replied || p.bare) {
 		fate = broker.EndOK
 	}
