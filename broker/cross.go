@@ -53,6 +53,7 @@ func (p *prepared) use() {
 type target struct {
 	shard     uint16
 	slot, tag uint32
+	missing   bool // its queue is in another shard, where it neither exists nor will be made
 }
 
 func (p *prepared) reserved() (slot, tag uint32) {

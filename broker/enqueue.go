@@ -40,7 +40,7 @@ func (s *shard) enqueue(l *link, op *Op, e *Enqueue, pre *prepared) {
 		s.refuse(l, op.ID, errDraining())
 		return
 	}
-	plan, err := s.planEnqueue(l.session.identity.Tenant, e, pre, "message.", false)
+	plan, err := s.planEnqueue(l.session.identity.Tenant, e, pre, "message.", false, false)
 	if err == nil && e.Key != nil {
 		err = s.checkKeys(l.session.identity.Tenant)
 	}
@@ -111,12 +111,14 @@ func (s *shard) enqueueAgain(l *link, op *Op, e *Enqueue, o outcome) {
 	s.attach(l, op, o.pipeSlot, e.FromSequence)
 }
 
-// planEnqueue decides whether a message can be stored. What a Settle carries is never refused for its handles: those of
+// planEnqueue decides whether a message can be stored, here or elsewhere. What a Settle carries is never refused for its handles: those of
 // unknown pipes count as ended.
-func (s *shard) planEnqueue(tenant uint32, e *Enqueue, pre *prepared, field string, settling bool) (enqueuePlan, *Error) {
+func (s *shard) planEnqueue(
+	tenant uint32, e *Enqueue, pre *prepared, field string, settling, elsewhere bool,
+) (enqueuePlan, *Error) {
 	plan := enqueuePlan{e: e}
 	q := s.st.byName[queueKey{tenant, e.Queue}]
-	if q == nil && s.noAutoCreate {
+	if q == nil && s.noAutoCreate && !elsewhere {
 		return plan, errQueueNotFound("queue", e.Queue, " and auto-creation is off")
 	}
 	if e.RequireConsumer && (q == nil || q.live.consumers == 0) {

@@ -94,7 +94,12 @@ func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource
 		plan.replies = append(plan.replies, p)
 	}
 	for i, e := range r.Messages {
-		p, err := s.planEnqueue(tenant, e, pre, fmt.Sprintf("messages[%d].message.", i), true)
+		t := pre.target(i)
+		if t != nil && t.missing {
+			return plan, errQueueNotFound("queue", e.Queue, " and auto-creation is off")
+		}
+		elsewhere := t != nil && t.shard != s.st.shard
+		p, err := s.planEnqueue(tenant, e, pre, fmt.Sprintf("messages[%d].message.", i), true, elsewhere)
 		if err != nil {
 			return plan, err
 		}

@@ -210,3 +210,28 @@ func TestReplyRepeatedAfterItsLease(t *testing.T) {
 		}
 	})
 }
+
+// TestSettleSendsToQueuesThatExist: without auto-creation a message goes to a queue of any shard that exists, and refuses
+// the Settle if it does not.
+func TestSettleSendsToQueuesThatExist(t *testing.T) {
+	for _, shards := range []int{1, 5} {
+		inBed(t, broker.Config{Shards: shards, NoAutoCreate: true}, func(t *testing.T, b *bed) {
+			p, w := b.attach("p"), b.attach("w")
+			for _, queue := range append(manyQueues, "home") {
+				expect[*broker.QueueList](p, p.do(&broker.CreateQueue{Queue: queue}))
+			}
+			home := w.consume("home")
+			for _, queue := range manyQueues {
+				p.enqueue("home", handles.Handle{})
+				lease := w.delivered(home).lease
+				w.refused(w.do(&broker.Settle{Lease: lease, Action: broker.Ack, Messages: []*broker.Enqueue{{Queue: "no-" + queue}}}),
+					broker.ReasonQueueNotFound, "queue")
+				expect[*broker.Settled](w, w.do(&broker.Settle{Lease: lease, Action: broker.Ack, Messages: []*broker.Enqueue{{Queue: queue}}}))
+				w.delivered(w.consume(queue))
+			}
+			if n := len(expect[*broker.QueueList](p, p.do(&broker.ListQueues{})).Queues); n != len(manyQueues)+1 {
+				t.Errorf("there are %d queues, want %d", n, len(manyQueues)+1)
+			}
+		})
+	}
+}

@@ -290,6 +290,14 @@ func (s *Session) reserve(shardNumber uint16) target {
 	return t
 }
 
+// missing reports whether a queue of another shard does not exist, and will not be made either.
+func (s *Session) missing(shardNumber uint16, queue string) (yes bool) {
+	s.broker.runners[shardNumber].run(func(sh *shard) {
+		yes = sh.noAutoCreate && sh.st.byName[queueKey{s.identity.Tenant, queue}] == nil
+	})
+	return yes
+}
+
 // unreserve gives a slot back that was not used.
 func (s *Session) unreserve(t target) {
 	s.broker.runners[t.shard].run(func(sh *shard) {
@@ -380,6 +388,7 @@ func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
 	}
 	for _, e := range r.Messages {
 		t := s.reserve(s.broker.shardOf(s.identity.Tenant, e.Queue))
+		t.missing = t.shard != home && s.missing(t.shard, e.Queue)
 		x.pre.targets = append(x.pre.targets, t)
 		x.look(e.ReplyTo)
 		for i := range e.Cargo.Handles {
