@@ -78,7 +78,7 @@ func (m *model) endedNames(hs []carried) (n names) {
 		if c.ended && !c.unseen || c.pipe.state >= ended && c.pipe.endStep < m.step && m.bed.shards == 1 {
 			n.must = append(n.must, c.name)
 		}
-		if c.ended || c.pipe.state >= ended || m.pipeDue(c.pipe) {
+		if c.ended || c.pipe.state >= ended || m.pipeDue(c.pipe) || m.bed.shards > 1 && m.bed.endOf(c.pipe) != broker.EndOpen {
 			n.may = append(n.may, c.name)
 		}
 	}

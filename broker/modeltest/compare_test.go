@@ -184,7 +184,7 @@ func (d *bed) comparePipes() {
 		if at == nil {
 			continue
 		}
-		if p.wasJoined && at.FirstSequence > p.first && at.FirstSequence <= m.passedByAll(p)+1 {
+		if (p.wasJoined || p.wasInner) && at.FirstSequence > p.first && at.FirstSequence <= p.last()+1 {
 			for p.first < at.FirstSequence {
 				m.trim(p)
 			}
@@ -210,6 +210,9 @@ func (d *bed) comparePipes() {
 		want := seen{
 			ended: p.state == ended, spliced: p.state == spliced, reason: p.reason, first: p.first, next: p.last() + 1,
 			readers: len(p.readers), carriers: m.carriers(p, false), outside: p.outside, deadline: p.deadline,
+		}
+		if d.shards > 1 && at.Outside { // by a token in a reply that was in vain, elsewhere
+			p.outside, want.outside = true, true
 		}
 		if p.state != open { // nothing depends on it any more
 			want.outside, want.carriers = got.outside, got.carriers

@@ -305,8 +305,14 @@ func (d *bed) waitLong(t *rapid.T) {
 	d.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "seconds")) * time.Second)
 }
 
-// endAll lets everything come to its end: no message is invisible, and nobody waits for ever.
+// endAll lets everything come to its end, without consumers: nobody waits for ever.
 func (d *bed) endAll() {
+	for _, c := range d.live() {
+		d.worker.s.Detach(c.call.op.ID)
+		delete(d.worker.calls, c.call.op.ID)
+		d.m.leave(c)
+		d.settle()
+	}
 	for d.m.nextDue() != 0 && d.waiting() {
 		d.advance(max(10*time.Minute, time.Duration(d.m.nextDue()-d.now())))
 	}

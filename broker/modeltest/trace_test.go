@@ -120,7 +120,15 @@ func (m *model) seeGone(x *message) {
 	if x.replyTo.pipe.state < ended {
 		m.firePipe(x.replyTo.pipe)
 	}
-	for x.state == leased && x.goneBy == 0 && m.finishOne() {
+	told := func() bool {
+		for x.state == leased && x.goneBy == 0 && m.finishOne() {
+		}
+		return x.state != leased || x.goneBy != 0
+	}
+	for i := 0; i < len(m.pipes) && !told(); i++ { // it may be by the end of another pipe
+		if p := m.pipes[i]; p.state < ended {
+			m.firePipe(p)
+		}
 	}
 }
 
