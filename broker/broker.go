@@ -96,6 +96,7 @@ func Open(cfg Config) (*Broker, error) {
 		}
 		b.runners = append(b.runners, r)
 	}
+	b.restore()
 	for _, r := range b.runners {
 		r.start()
 	}
@@ -127,7 +128,6 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 		}
 	}
 	s.journalled = true
-	s.restore()
 	r.keeper = newKeeper(r, j)
 	return r, nil
 }

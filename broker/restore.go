@@ -36,12 +36,11 @@ func (s *shard) restore() {
 	var live []uint32
 	for slot := st.messages.top; slot > 0; slot-- {
 		m := st.messages.at(slot)
-		if m.state <= messageReserved {
-			m.state = messageFree
+		switch m.state {
+		case messageFree:
 			st.messages.give(slot)
 			continue
-		}
-		if m.state == messageDead {
+		case messageReserved, messageDead:
 			continue
 		}
 		q := st.queues[m.queue]

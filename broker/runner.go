@@ -87,17 +87,17 @@ func (r *runner) callLocked(f func(*shard)) {
 	ended = true
 }
 
-// runKept does so, and returns when the facts of f are kept.
-func (r *runner) runKept(f func(*shard)) {
+// runKept does so, and returns when the facts of f are kept, or never will be.
+func (r *runner) runKept(f func(*shard)) (yes bool) {
 	if r.keeper == nil {
 		r.run(f)
-		return
+		return true
 	}
 	kept := make(chan struct{})
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
-		return
+		return false
 	}
 	r.callLocked(f)
 	carry := r.afterLocked(kept)
@@ -110,6 +110,9 @@ func (r *runner) runKept(f func(*shard)) {
 	}
 	<-kept
 	handNotes(r, notes)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.keeper.failed
 }
 
 // afterLocked hands over what the shard left, at once or when it is kept, and sets the timer. It reports whether there
@@ -213,7 +216,9 @@ func (b *Broker) carryFrom(r *runner) {
 			continue
 		}
 		var result sentResult
-		b.runners[e.Target].runKept(func(s *shard) { result = s.receiveFrom(r.number, e) })
+		if !b.runners[e.Target].runKept(func(s *shard) { result = s.receiveFrom(r.number, e) }) {
+			continue // it stays in the outbox, for the next run of the broker
+		}
 		r.run(func(s *shard) { s.received(uint16(e.Target), e.Number, result) })
 	}
 }

@@ -216,6 +216,7 @@ type crossing struct {
 	home    uint16
 	pre     *prepared
 	held    []heldCarrier
+	lost    bool // what it holds elsewhere could not be kept: it is not carried out
 }
 
 type heldCarrier struct {
@@ -234,7 +235,9 @@ func (x *crossing) hold(stored uint16, h handles.Handle, c carrier) {
 	}
 	ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
 	var r resolved
-	x.session.broker.runners[ref.shard].runKept(func(sh *shard) { r = sh.hold(ref, c) })
+	if !x.session.broker.runners[ref.shard].runKept(func(sh *shard) { r = sh.hold(ref, c) }) {
+		x.lost = true
+	}
 	x.pre.holds[h] = r
 	if !r.unknown && !r.ended {
 		x.held = append(x.held, heldCarrier{ref, c})
@@ -267,6 +270,9 @@ func (x *crossing) release() {
 
 // do carries the operation out at home, and takes back what was held if it was refused, or had been carried out before.
 func (x *crossing) do(op *Op) {
+	if x.lost { // and not answered: that journal has ended, and with it the broker's run
+		return
+	}
 	s := x.session
 	s.broker.runners[x.home].run(func(sh *shard) {
 		if l := s.linkAt(sh); l != nil {

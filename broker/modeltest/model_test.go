@@ -106,6 +106,7 @@ type carried struct {
 	pipe    *pipe
 	receive bool
 	ended   bool // its pipe had ended when it was sent
+	own     bool // a reply_to that the broker made
 	unseen  bool // which the broker need not know
 }
 

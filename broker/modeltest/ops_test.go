@@ -54,7 +54,7 @@ func (m *model) applyEnqueue(k *call, e *broker.Enqueue) {
 	var replyTo *carried
 	if e.Pipe != nil {
 		p = m.openPipe(e.Pipe, e.Call, false)
-		replyTo = &carried{pipe: p}
+		replyTo = &carried{pipe: p, own: true}
 	} else if at := m.pipeOf(e.ReplyTo); at != nil {
 		replyTo = &carried{pipe: at, ended: at.state >= ended}
 	}

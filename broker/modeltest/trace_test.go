@@ -192,6 +192,9 @@ func (m *model) deliver(c *consumer, b *broker.Delivery) string {
 	}
 	m.noteWaiting()
 	x.leases = append(x.leases, &lease{m: x, attempt: x.attempt, token: m.bed.keys.Mint(b.Lease)})
+	if x.replyTo != nil && x.replyTo.own && b.ReplyTo.Kind == 0 {
+		return "it has no reply_to"
+	}
 	if b.ReplyTo.Kind != 0 && x.replyTo != nil {
 		x.replyTo.pipe.send = m.bed.keys.Mint(b.ReplyTo)
 	}
