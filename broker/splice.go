@@ -65,6 +65,7 @@ func (s *shard) above(ref pipeRef, limit int) int {
 func (s *shard) splice(outer uint32, inner pipeRef, id string) {
 	own := s.refAt(outer)
 	s.commit(&factpb.Spliced{Pipe: outer, Inner: inner.fact(), ReplyId: id})
+	s.later(work{kind: workParked, pipe: own}) // who waits for room in it has come too late
 	credit := s.feedRoom(outer)
 	s.st.pipes.at(outer).live.fed = credit
 	s.send(&factpb.Sent{
