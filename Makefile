@@ -18,6 +18,9 @@ IMAGE   ?= replyq
 FUZZTIME  ?= 10s
 # For `make simulation`, e.g. '-sim.seeds 100000 -sim.stride 1' for a night.
 SIMFLAGS ?=
+# How many times as long as in CI the tests of `make soak` run.
+SOAK ?= 10
+MODELFLAGS ?=
 # For `make integration`, e.g. -race.
 INTEGRATIONFLAGS ?=
 BENCH     ?= .
@@ -63,7 +66,7 @@ image: ## container image of queue-server (needs a Docker engine)
 ##@ Check it
 
 .PHONY: test
-test: check-generated lint unit simulation integration ## all checks and all tests: what CI runs
+test: check-generated lint unit model simulation integration ## all checks and all tests: what CI runs
 	@echo 'make test: all checks passed'
 
 .PHONY: check-generated
@@ -109,6 +112,27 @@ unit: ## unit tests of all packages, with the race detector; those of benchmarks
 .PHONY: simulation
 simulation: ## the whole system in fake time, over connections that fail: 300 seeds, a session cut after 1,352 bytes
 	$(GO) test -count=1 -timeout 24h ./internal/simulation $(SIMFLAGS)
+
+.PHONY: model
+model: ## the broker against a plain model of it, at full size: 1,500 histories each; MODELFLAGS='-rapid.seed=0'
+	$(GO) test -count=1 -timeout 15m ./broker/modeltest $(MODELFLAGS)
+
+.PHONY: mutants
+mutants: ## known mistakes, one at a time: says which test catches each; about three minutes
+	$(GO) test -tags mutants -count=1 -timeout 60m -run Caught -v ./internal/mutants | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
+.PHONY: soak
+soak: soak-model soak-simulation ## the random tests SOAK (10) times as long as in CI, with other seeds each time
+
+.PHONY: soak-model
+soak-model:
+	$(GO) test -count=1 -timeout 0 ./broker/modeltest -rapid.seed=0 -rapid.checks=$$((1500 * $(SOAK))) -months=$(SOAK) -operations=50000
+	$(GO) test -race -count=$(SOAK) -timeout 0 -run Concurrent ./broker/modeltest
+	$(GO) test -count=1 -timeout 0 -run TestReplay ./broker -seeds=$$((300 * $(SOAK)))
+
+.PHONY: soak-simulation
+soak-simulation:
+	$(GO) test -count=1 -timeout 0 ./internal/simulation -sim.seeds=$$((300 * $(SOAK)))
 
 .PHONY: integration
 integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node

@@ -92,7 +92,7 @@ func (m *model) remove(x *message, fate broker.EndReason) {
 func (m *model) end(x *message, fate broker.EndReason, dies bool) {
 	x.state, x.holder = gone, nil
 	if dies {
-		x.state, x.died, x.diedAt, x.until = dead, fate, m.place(), m.now()
+		x.state, x.died, x.diedAt, x.until, x.diedStep = dead, fate, m.place(), m.now(), m.step
 		m.trimDead(x.queue)
 	}
 	m.lostCarrier(x, fate)
@@ -102,7 +102,7 @@ func (m *model) trimDead(q *queue) {
 	all := m.in(q, dead)
 	sortBy(all, func(x *message) uint64 { return x.diedAt })
 	for len(all) > int(q.config.MaxDead) {
-		all[0].state = gone
+		all[0].state, all[0].trimmed = gone, true
 		all = all[1:]
 	}
 }

@@ -86,8 +86,10 @@ type message struct {
 	goneBy   broker.EndReason // leased: how its reply_to pipe ended, if the consumer was told
 	sawEnd   bool             // the delivery said so itself; the consumer may be told again
 
-	died   broker.EndReason
-	diedAt uint64 // order of deaths
+	died     broker.EndReason
+	diedAt   uint64 // order of deaths
+	diedStep uint64
+	trimmed  bool // it was dropped because there were too many dead ones
 }
 
 // A lease is one hand-over.

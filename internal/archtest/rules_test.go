@@ -64,6 +64,7 @@ var importRules = map[string]importRule{
 	"internal/faultnet": {},
 	"internal/buffers":  {},
 	"internal/optable":  {},
+	"internal/mutants":  {},
 	"internal/wire":     {},
 	// Only tests: the whole system in fake time.
 	"internal/simulation": {
