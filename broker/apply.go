@@ -20,7 +20,9 @@ func (st *state) apply(f fact) {
 	case *factpb.Leased:
 		m := st.messages.at(f.Slot)
 		if m.attempt == 0 && m.since > m.enqueued {
+			st.count(m, -1)
 			m.ageFrom(m.since)
+			st.count(m, +1)
 		}
 		m.state, m.attempt, m.until, m.principal, m.since = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
 		m.grace = uint16(f.Grace)

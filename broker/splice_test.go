@@ -177,20 +177,20 @@ func TestSpliceWithAnEndedPipe(t *testing.T) {
 	})
 }
 
-// TestSpliceAnswersWhoWaitsForRoom: a reply that waits for room in a pipe learns at once that the pipe was spliced.
+// TestSpliceAnswersWhoWaitsForRoom: another session's reply that waits for room in a pipe learns at once that the pipe was spliced.
 func TestSpliceAnswersWhoWaitsForRoom(t *testing.T) {
 	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
-		p := b.attach("p")
+		p, other := b.attach("p"), b.attach("other")
 		outer, _ := p.pipe(broker.PipeOptions{CapacityReplies: 1})
 		_, inner := p.pipe(broker.PipeOptions{})
 		p.send(&broker.Reply{Handle: outer, Body: []byte("fills it"), More: true}, broker.ReplyBuffered)
-		late := p.doWith(broker.Op{Timeout: time.Minute, Request: &broker.Reply{
+		late := other.doWith(broker.Op{Timeout: time.Minute, Request: &broker.Reply{
 			Handle: outer, Kind: broker.ReplyPayload, Body: []byte("late"), More: true,
 		}})
-		p.quiet(late)
+		other.quiet(late)
 		start := time.Now()
 		p.send(&broker.Reply{Handle: outer, Kind: broker.ReplySplice, Splice: inner}, broker.ReplyBuffered)
-		if r := expect[*broker.ReplyResult](p, late); r.Outcome != broker.ReplyEnded || time.Since(start) != 0 {
+		if r := expect[*broker.ReplyResult](other, late); r.Outcome != broker.ReplyEnded || time.Since(start) != 0 {
 			t.Errorf("got %+v after %v, want ENDED at once", *r, time.Since(start))
 		}
 	})

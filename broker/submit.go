@@ -308,8 +308,8 @@ func (s *Session) missing(shardNumber uint16, queue string) (yes bool) {
 func (s *Session) unreserve(t target) {
 	s.broker.runners[t.shard].run(func(sh *shard) {
 		if m := sh.st.messages.at(t.slot); m.state == messageReserved {
-			sh.st.freeMessage(t.slot)
-			m.live.goneBy = EndOpen
+			m.state, m.tag, m.live.goneBy = messageFree, 0, EndOpen
+			sh.st.messages.give(t.slot)
 		}
 	})
 }

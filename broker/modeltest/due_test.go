@@ -33,9 +33,6 @@ func (p *pipe) dueAt() (at broker.Time) {
 		if p.leftAt != 0 {
 			at = earlier(at, p.leftAt.Add(p.grace))
 		}
-		for _, w := range p.parked {
-			at = earlier(at, w.until)
-		}
 	case ended:
 		at = p.checkAt
 	}
@@ -136,7 +133,5 @@ func (m *model) firePipe(p *pipe) {
 			return
 		}
 		p.leftAt = 0
-	default:
-		m.retryParked(p)
 	}
 }

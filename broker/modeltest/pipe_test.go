@@ -43,7 +43,6 @@ type pipe struct {
 	wasJoined bool   // it is or was spliced: when its room is looked at is the broker's affair
 
 	readers   []*reader
-	parked    []*parked
 	leftAt    broker.Time // since when its caller has left; 0 if it has not
 	read      bool        // its end has been read
 	wasInner  bool        // another one has gone on with it
@@ -62,20 +61,13 @@ type reply struct {
 
 // A reader receives from a pipe.
 type reader struct {
-	call   *call
-	pipe   *pipe
-	start  uint64
-	next   uint64
-	credit uint32
-	passed uint64
-	ended  bool // it has had the end
-}
-
-// A parked reply waits for room.
-type parked struct {
-	call  *call
-	r     *broker.Reply
-	until broker.Time
+	call     *call
+	pipe     *pipe
+	start    uint64
+	next     uint64
+	credit   uint32
+	unpassed uint32 // handed out and not credited since
+	ended    bool   // it has had the end
 }
 
 func (p *pipe) last() uint64 { return p.first + uint64(len(p.replies)) - 1 }
@@ -157,6 +149,7 @@ func (m *model) push(p *pipe) {
 	for _, r := range p.readers {
 		for ; r.credit > 0 && r.next <= p.last(); r.next++ {
 			r.credit--
+			r.unpassed++
 			item, sequence := p.replies[r.next-p.first], r.next
 			names := m.endedNames(item.handles)
 			wantBody(r.call, false, "a reply", func(b *broker.ReplyItem) string {
@@ -193,9 +186,8 @@ func (m *model) givenOut(r *reply) {
 // credit lets a reader have more; what it had before counts as passed.
 func (m *model) credit(r *reader, n uint32) {
 	r.credit += n
-	r.passed += uint64(n)
+	r.unpassed -= min(r.unpassed, n)
 	m.push(r.pipe)
-	m.retryParked(r.pipe)
 }
 
 // passed notes that a reader has got the end.
@@ -214,7 +206,6 @@ func (m *model) dropReader(r *reader) {
 		}
 	}
 	m.maybeAbandoned(p)
-	m.retryParked(p)
 }
 
 func (m *model) abandonable(p *pipe) bool {
@@ -245,11 +236,9 @@ func (m *model) endPipe(p *pipe, e ending) {
 	if inner != nil {
 		m.later(func() {
 			m.maybeAbandoned(inner)
-			m.retryParked(inner)
 		})
 	}
 	m.push(p)
-	m.later(func() { m.retryParked(p) })
 	if e.reason != broker.EndOK && e.reason != broker.EndShuttingDown {
 		for _, child := range m.pipes {
 			if child.parent == p {

@@ -37,8 +37,8 @@ func (m *model) outcome(p *pipe) broker.ReplyOutcome {
 	return broker.ReplyBuffered
 }
 
-// tryReply carries a Reply out. It returns false if it may wait for room, and has to.
-func (m *model) tryReply(k *call, r *broker.Reply, mayWait bool) bool {
+// tryReply carries a Reply out, or refuses it.
+func (m *model) tryReply(k *call, r *broker.Reply) {
 	var l *lease
 	if !r.Lease.IsZero() {
 		l = m.leaseOf(r.Lease)
@@ -52,31 +52,28 @@ func (m *model) tryReply(k *call, r *broker.Reply, mayWait bool) bool {
 				reasons = append(reasons, broker.ReasonHandleUnknown)
 			}
 			k.repeated(r, again, m.inVain(r), reasons)
-			return true
+			return
 		}
 	}
 	vain := m.inVain(r)
 	if unknown := m.unknown(r.Cargo); unknown && !elsewhere {
 		if vain != nil {
 			k.repeated(r, true, vain, []broker.Reason{broker.ReasonHandleUnknown})
-			return true
+			return
 		}
 		k.refuse(broker.ReasonHandleUnknown)
-		return true
+		return
 	}
 	if vain == nil && r.Kind == broker.ReplySplice {
 		reasons := m.checkSplice(p, r.Splice)
 		if reasons != nil && (m.bed.shards == 1 || k.wasRefused(reasons[0])) {
 			k.refuse(reasons...)
-			return true
+			return
 		}
 	}
 	if vain == nil && r.More && r.Kind == broker.ReplyPayload && !elsewhere && !m.hasRoom(p, len(r.Body)) {
-		if mayWait {
-			return false
-		}
 		k.refuse(broker.ReasonPipeFull)
-		return true
+		return
 	}
 	result := vain
 	if vain == nil {
@@ -92,7 +89,6 @@ func (m *model) tryReply(k *call, r *broker.Reply, mayWait bool) bool {
 	}
 	first(k)
 	m.carriedOut = append(m.carriedOut, carriedOut{k.op, first})
-	return true
 }
 
 // repeated wants a refusal, or with again what a reply gets that may have been made before.
@@ -210,21 +206,10 @@ func (m *model) passedByAll(p *pipe) uint64 {
 	}
 	passed := p.last()
 	for _, r := range p.readers {
-		passed = min(passed, r.start-1+r.passed)
+		passed = min(passed, r.next-1-uint64(r.unpassed))
 	}
 	for _, o := range m.feeds(p) {
 		passed = min(passed, o.joined.next-1)
 	}
 	return passed
-}
-
-// retryParked lets the replies that wait for room try again, in their order.
-func (m *model) retryParked(p *pipe) {
-	for len(p.parked) > 0 {
-		first := p.parked[0]
-		if !m.tryReply(first.call, first.r, first.until > m.now()) {
-			return
-		}
-		p.parked = p.parked[1:]
-	}
 }

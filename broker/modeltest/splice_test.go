@@ -47,7 +47,6 @@ func (m *model) splice(outer, inner *pipe) {
 	outer.state, outer.inner, outer.wasJoined = spliced, inner, true
 	outer.joined.next = inner.first
 	inner.leftAt, inner.wasInner = 0, true
-	m.retryParked(outer)
 	// With several shards a cycle may be seen only when it is closed: all of it is broken then.
 	for p := inner; p.state == spliced; p = p.inner {
 		if p.inner == outer {
@@ -80,7 +79,6 @@ func (m *model) transfer(outer *pipe, next uint64) string {
 		outer.replies = append(outer.replies, &item)
 		outer.bare = outer.bare || item.attempt == 0
 		m.push(outer)
-		m.retryParked(inner)
 		m.finish()
 	}
 	if outer.last()+1 > next {

@@ -22,7 +22,7 @@ var list = []mutant{ //nolint:gochecknoglobals // constant
 	},
 	{
 		name: "a redelivery loses its waiter",
-		file: "broker/message.go", from: "if m.replyTo.isZero() {\n\t\treturn d", to: "if m.replyTo.isZero() || m.attempt > 1 {\n\t\treturn d",
+		file: "broker/message.go", from: "if m.replyTo.isZero() {\n\t\treturn\n", to: "if m.replyTo.isZero() || m.attempt > 1 {\n\t\treturn\n",
 		pkgs: []string{models}, run: "Pipes|Concurrent",
 	},
 	{
@@ -72,7 +72,7 @@ var list = []mutant{ //nolint:gochecknoglobals // constant
 	},
 	{
 		name: "a reader comes back one reply too late",
-		file: "broker/pipe.go", from: "next: from, passed: from - 1, credit: op.Credit", to: "next: from + min(from-1, 1), passed: from - 1, credit: op.Credit",
+		file: "broker/pipe.go", from: "next: from, credit: op.Credit", to: "next: from + min(from-1, 1), credit: op.Credit",
 		pkgs: []string{models}, run: "Pipes",
 	},
 	{
