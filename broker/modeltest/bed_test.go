@@ -100,8 +100,8 @@ type want struct {
 	match func(e broker.Event) string
 }
 
-func (c *call) want(what string, match func(e broker.Event) string) {
-	c.wants = append(c.wants, want{what, match})
+func (k *call) want(what string, match func(e broker.Event) string) {
+	k.wants = append(k.wants, want{what, match})
 }
 
 // wantBody wants an event of one kind, for which match says what is wrong.
@@ -119,8 +119,8 @@ func wantBody[T any](c *call, done bool, what string, match func(T) string) {
 }
 
 // refuse wants the operation to be refused with one of some reasons.
-func (c *call) refuse(reasons ...broker.Reason) {
-	wantBody(c, true, fmt.Sprintf("a refusal with %v", reasons), func(err *broker.Error) string {
+func (k *call) refuse(reasons ...broker.Reason) {
+	wantBody(k, true, fmt.Sprintf("a refusal with %v", reasons), func(err *broker.Error) string {
 		for _, r := range reasons {
 			if err.Reason == r {
 				return ""
@@ -131,12 +131,12 @@ func (c *call) refuse(reasons ...broker.Reason) {
 }
 
 // wasRefused reports whether the operation has been refused so already, where the contract leaves that open.
-func (c *call) wasRefused(reason broker.Reason) bool {
-	c.client.collect()
-	if len(c.told) == 0 {
+func (k *call) wasRefused(reason broker.Reason) bool {
+	k.client.collect()
+	if len(k.told) == 0 {
 		return false
 	}
-	err, ok := c.told[0].Body.(*broker.Error)
+	err, ok := k.told[0].Body.(*broker.Error)
 	return ok && err.Reason == reason
 }
 

@@ -211,15 +211,14 @@ func (d *bed) comparePipes() {
 			}
 		}
 		type seen struct {
-			ended         bool
-			spliced       bool
-			reason        broker.EndReason
-			first, next   uint64
-			readers       int
-			carriers      int
-			outside       bool
-			deadline      broker.Time
-			waitsInFlight bool
+			ended       bool
+			spliced     bool
+			reason      broker.EndReason
+			first, next uint64
+			readers     int
+			carriers    int
+			outside     bool
+			deadline    broker.Time
 		}
 		got := seen{
 			ended: at.State == broker.WaitEnded, spliced: at.State == broker.WaitSpliced, first: at.FirstSequence, next: at.NextSequence,

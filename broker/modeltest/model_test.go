@@ -147,8 +147,14 @@ type usedKey struct {
 func (m *model) later(f func()) { m.work = append(m.work, f) }
 
 // finish does all that follows.
-func (m *model) finish() {
-	for m.finishOne() {
+func (m *model) finish() { m.finishUntil(func() bool { return false }) }
+
+// finishUntil does what follows until something is so, or nothing is left.
+func (m *model) finishUntil(so func() bool) {
+	for !so() {
+		if !m.finishOne() {
+			return
+		}
 	}
 }
 

@@ -121,8 +121,7 @@ func (m *model) seeGone(x *message) {
 		m.firePipe(x.replyTo.pipe)
 	}
 	told := func() bool {
-		for x.state == leased && x.goneBy == 0 && m.finishOne() {
-		}
+		m.finishUntil(func() bool { return x.state != leased || x.goneBy != 0 })
 		return x.state != leased || x.goneBy != 0
 	}
 	for i := 0; i < len(m.pipes) && !told(); i++ { // it may be by the end of another pipe
@@ -140,13 +139,11 @@ func (m *model) catchUp(c *consumer, b *broker.Delivery) {
 		return
 	}
 	ended := func() bool { return m.endedNames(x.carried()).mayBe(b.Ended) }
-	for !ended() && m.finishOne() {
-	}
+	m.finishUntil(ended)
 	if !ended() {
 		m.applyUnseen()
 	}
-	for (x.state != ready || !m.able(c) || m.overtakes(x) != "") && m.finishOne() {
-	}
+	m.finishUntil(func() bool { return x.state == ready && m.able(c) && m.overtakes(x) == "" })
 }
 
 // deliver makes a delivery that the broker has made; it says why that may not be.
