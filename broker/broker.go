@@ -42,6 +42,8 @@ type Config struct {
 	// Now is the clock. It is asked once; from then on time runs on by itself, so that a clock that is set does not end
 	// leases and pipes before their time, or keep them beyond it. Default: time.Now.
 	Now func() time.Time
+	// Elapsed tells how much time has passed since Now was asked. Default: by the monotonic clock.
+	Elapsed func() time.Duration
 	// Rand gives the seed for nonces. Default: crypto/rand.
 	Rand io.Reader
 }
@@ -74,7 +76,11 @@ func Open(cfg Config) (*Broker, error) {
 	if cfg.Now != nil {
 		began = cfg.Now()
 	}
-	b.now = func() time.Time { return began.Add(time.Since(started)) } // Since is monotonic
+	elapsed := cfg.Elapsed
+	if elapsed == nil {
+		elapsed = func() time.Duration { return time.Since(started) } // which is monotonic
+	}
+	b.now = func() time.Time { return began.Add(elapsed()) }
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}

@@ -220,12 +220,18 @@ func TestSwallowedConnection(t *testing.T) {
 	d.Swallow()
 	impatient.Wait()
 	d.Heal()
+	// Perhaps it also gets what impatient waiters have asked, before their cancellation has come through.
+	working, done := context.WithCancel(ctx)
+	worked := make(chan error, 1)
 	worker := s.client(t)
-	err := worker.Work(ctx, client.WorkConfig{Concurrency: 4, MaxDeliveries: waiters / 2}, func(_ context.Context, d *client.Delivery) (*client.Answer, error) {
-		return client.NewAnswer(d.Payload)
-	}, "work")
-	if err != nil {
+	go func() {
+		worked <- worker.Work(working, client.WorkConfig{Concurrency: 4}, func(_ context.Context, d *client.Delivery) (*client.Answer, error) {
+			return client.NewAnswer(d.Payload)
+		}, "work")
+	}()
+	patient.Wait()
+	done()
+	if err := <-worked; err != nil {
 		t.Errorf("Work() = %v", err)
 	}
-	patient.Wait()
 }

@@ -59,9 +59,13 @@ func WithBroker(change func(*broker.Config)) Option { return func(c *config) { c
 // WithServer changes the server's configuration. Broker is set already, and Keys is nil unless set here.
 func WithServer(change func(*server.Config)) Option { return func(c *config) { change(&c.server) } }
 
-// WithClock sets the clock of broker and server.
+// WithClock sets the clock of broker and server, which may jump.
 func WithClock(now func() time.Time) Option {
-	return func(c *config) { c.broker.Now, c.server.Now = now, now }
+	return func(c *config) {
+		began := now()
+		c.broker.Now, c.server.Now = func() time.Time { return began }, now
+		c.broker.Elapsed = func() time.Duration { return now().Sub(began) }
+	}
 }
 
 // WithDrain sets how long Close lets streams finish by themselves. Default: not at all.
