@@ -294,16 +294,16 @@ func (st *state) applyReplied(f *factpb.Replied) {
 	st.addCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: f.Pipe, number: f.Sequence})
 }
 
-// noteReplied marks the carrier whose consumer replied, so that its ack ends the pipe OK.
-func (p *pipe) noteReplied(source MessageID, attempt uint32) bool {
+// noteReplied marks the carriers that are the message whose consumer replied, so that its ack ends the pipe OK: it may
+// carry the handle more than once.
+func (p *pipe) noteReplied(source MessageID, attempt uint32) (found bool) {
 	for i := range p.carriers.len() {
 		c := p.carriers.at(i)
 		if !c.reply && !c.receive && c.shard == source.Shard && c.slot == source.Slot && c.number == uint64(source.Tag) {
-			c.replied = attempt
-			return true
+			c.replied, found = attempt, true
 		}
 	}
-	return false
+	return found
 }
 
 // rememberReply notes the sequence of a reply that had an id.
