@@ -90,6 +90,17 @@ func (s *shard) unparkAnswers(l *link, slot uint32) {
 	s.unpark(l, ref.slot, s.st.pipe(ref))
 }
 
+// settleParked carries out a reply that has waited, or lets go of one whose session has gone. It reports whether it did.
+func (s *shard) settleParked(w *parkedReply) bool {
+	if w.link.closed {
+		s.unparked(w.reply, w.pre)
+	} else if !s.tryReply(w.link, &w.op, w.reply, w.pre, true) {
+		return false
+	}
+	s.countParked(w.reply, -1)
+	return true
+}
+
 // retryParked lets the replies that wait for room in a pipe try again, in their order.
 func (s *shard) retryParked(ref pipeRef) {
 	p := s.st.pipe(ref)
@@ -102,16 +113,36 @@ func (s *shard) retryParked(ref pipeRef) {
 	}
 	all := *p.live.parked
 	p.live.parked = nil
+	n := 0
+	for n < len(all) && s.settleParked(&all[n]) {
+		n++
+	}
+	clear(all[:n])
+	all = all[n:]
+	if len(all) > 0 && !slices.ContainsFunc(all, func(w parkedReply) bool { return w.until <= s.now || w.link.closed }) {
+		p.live.parked = &all // mostly: the first has to wait on, and so have those behind it
+		s.timePipe(ref.slot)
+		return
+	}
 	var late []*link // whose replies have waited too long
 	blocked := false // one has to wait on, and so have those behind it
 	for _, w := range all {
 		switch {
-		case w.link.closed:
+		case w.link.closed || !blocked && !slices.Contains(late, w.link):
+			if s.settleParked(&w) {
+				continue
+			}
+			if w.until > s.now {
+				blocked = true
+				p.live.park(w)
+				continue
+			}
 			s.unparked(w.reply, w.pre)
+			s.refuse(w.link, w.op.ID, errPipeFull())
+			late = append(late, w.link)
 		case slices.Contains(late, w.link):
 			s.unparked(w.reply, w.pre)
 			s.refuse(w.link, w.op.ID, errPipeFull())
-		case !blocked && s.tryReply(w.link, &w.op, w.reply, w.pre, true):
 		case w.until <= s.now:
 			s.unparked(w.reply, w.pre)
 			s.refuse(w.link, w.op.ID, errPipeFull())

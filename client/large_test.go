@@ -262,7 +262,7 @@ func TestWriterAndItsReader(t *testing.T) {
 		}
 		synctest.Wait()
 		// What the pipe keeps, what the reader was promised, what a stream has under way, and a part in the writer's hands.
-		if most := (8 + 256 + 2048 + 2) * 100; written > most {
+		if most := (8 + 256 + 512 + 2) * 100; written > most {
 			t.Errorf("%d bytes were written with one being read, want at most %d", written, most)
 		}
 		if err := r.Close(); err != nil {

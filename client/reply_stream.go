@@ -13,7 +13,7 @@ import (
 
 const (
 	// replyWindow is how many replies of a stream may be on their way, and replyWindowBytes how long they may be together.
-	replyWindow      = 2048
+	replyWindow      = 512
 	replyWindowBytes = 1 << 20
 )
 
@@ -46,7 +46,7 @@ func (d *Delivery) ReplyStream(ctx context.Context) *ReplyStream {
 	return d.stream
 }
 
-// Send sends a reply and keeps the pipe and the delivery open. It returns at once while no more than 2,048 replies or 1 MiB
+// Send sends a reply and keeps the pipe and the delivery open. It returns at once while no more than 512 replies or 1 MiB
 // are on their way, and waits for room otherwise: a pipe that is full, since its reader is slow, holds it up until there
 // is room again or the stream's context ends. The error is [ErrWaiterGone] once nobody waits any more,
 // [ReasonLeaseStale] if the lease was lost; errors stay. Without a reply_to nothing is sent.
