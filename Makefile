@@ -52,7 +52,7 @@ help: ## list these targets
 	  /^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## show what replyq does, in one process and one minute
+demo: ## show what replyq does, on real input, in a few seconds after compilation
 	@$(GO) run ./demo
 
 .PHONY: build

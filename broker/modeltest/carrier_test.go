@@ -57,16 +57,34 @@ func (m *model) lostReply(r *reply, fate broker.EndReason) {
 func (m *model) lost(c *carried, fate broker.EndReason, replyTo, replied bool) {
 	p := c.pipe
 	m.maybeAbandoned(p)
-	if c.receive || p.state != open || m.carried(p, false) || p.outside && (fate == broker.EndBroken || !replyTo) {
+	if fate == broker.EndBroken && (replied || p.bare) {
+		fate = broker.EndOK
+	}
+	m.noteFate(c, fate)
+	if c.receive || p.state != open || m.carried(p, false) || p.outside && (acked(fate) || !replyTo) {
 		return
 	}
 	if m.bed.shards > 1 && p.outside && m.bed.endOf(p) == broker.EndOpen {
 		return // another message that went in the same step was the last
 	}
-	if fate == broker.EndBroken && (replied || p.bare) {
-		fate = broker.EndOK
+	// Which of those that went in one step was the last is the broker's affair.
+	if is := m.bed.endOf(p); slices.Contains(p.fates, is) {
+		fate = is
 	}
 	m.endPipe(p, ending{reason: fate})
+}
+
+func acked(fate broker.EndReason) bool { return fate == broker.EndBroken || fate == broker.EndOK }
+
+// noteFate remembers what became of the carriers of a pipe's send handle in this step.
+func (m *model) noteFate(c *carried, fate broker.EndReason) {
+	p := c.pipe
+	if p.fateStep != m.step {
+		p.fates, p.fateStep = nil, m.step
+	}
+	if !c.receive {
+		p.fates = append(p.fates, fate)
+	}
 }
 
 // names are those handles of a message or a reply that must, and may, be shown as ended. What ends in the same step may

@@ -22,8 +22,10 @@ type pipe struct {
 	receive, send handles.Handle // as far as somebody has been told; the zero handle if not
 	state         pipeState
 	reason        broker.EndReason
-	error         []byte // of a replier
-	endStep       uint64 // in which it ended
+	error         []byte             // of a replier
+	endStep       uint64             // in which it ended
+	fates         []broker.EndReason // of the carriers that it lost in fateStep
+	fateStep      uint64
 	deadline      broker.Time
 	byCall, keep  bool
 	grace, retain time.Duration
