@@ -127,32 +127,19 @@ func (s *shard) retryParked(ref pipeRef) {
 	var late []*link // whose replies have waited too long
 	blocked := false // one has to wait on, and so have those behind it
 	for _, w := range all {
-		switch {
-		case w.link.closed || !blocked && !slices.Contains(late, w.link):
-			if s.settleParked(&w) {
-				continue
-			}
-			if w.until > s.now {
-				blocked = true
-				p.live.park(w)
-				continue
-			}
-			s.unparked(w.reply, w.pre)
-			s.refuse(w.link, w.op.ID, errPipeFull())
-			late = append(late, w.link)
-		case slices.Contains(late, w.link):
-			s.unparked(w.reply, w.pre)
-			s.refuse(w.link, w.op.ID, errPipeFull())
-		case w.until <= s.now:
-			s.unparked(w.reply, w.pre)
-			s.refuse(w.link, w.op.ID, errPipeFull())
-			late = append(late, w.link)
-		default:
+		inVain := slices.Contains(late, w.link)
+		if (w.link.closed || !blocked && !inVain) && s.settleParked(&w) {
+			continue
+		}
+		if w.until > s.now && !inVain {
 			blocked = true
 			p.live.park(w)
 			continue
 		}
+		s.unparked(w.reply, w.pre)
+		s.refuse(w.link, w.op.ID, errPipeFull())
 		s.countParked(w.reply, -1)
+		late = append(late, w.link)
 	}
 	s.timePipe(ref.slot)
 }
