@@ -39,6 +39,9 @@ type Config struct {
 	Quota Quota
 	// Journal opens a shard's journal. Default: none.
 	Journal func(shard uint16) (journal.Journal, error)
+	// JournalSlack is how many bytes more than what is live a shard's journal may have, and half of that, before what is live
+	// is carried forward and the rest trimmed. Default 64 MiB.
+	JournalSlack int64
 	// Now is the clock. It is asked once; from then on time runs on by itself, so that a clock that is set does not end
 	// leases and pipes before their time, or keep them beyond it. Default: time.Now.
 	Now func() time.Time
@@ -125,16 +128,21 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 	if err != nil {
 		return nil, fmt.Errorf("broker: open the journal of shard %d: %w", number, err)
 	}
+	log := logSize{slack: cmp.Or(cfg.JournalSlack, defaultSlack), least: leastCarried, most: mostCarried}
 	for record, err := range j.Read(context.Background(), 0) {
 		if err == nil {
+			log.bytes += int64(len(record.Batch))
 			err = s.st.replay(record.Batch)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
 		}
 	}
+	if err := s.st.derive(); err != nil {
+		return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
+	}
 	s.journalled = true
-	r.keeper = newKeeper(r, j)
+	r.keeper = newKeeper(r, j, log)
 	return r, nil
 }
 

@@ -231,7 +231,7 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		result.reply = s.replyFromElsewhere(e)
 	case sentMessage:
 		q, created := s.queueFor(e.Tenant, e.Queue)
-		m := e.Message
+		m := arrived(e)
 		m.Queue, m.Nonce, m.Order, m.At = q.number, s.nonce(), s.st.order+1, int64(s.now)
 		if d := q.config.DefaultExpiry; d > 0 && !e.OwnExpiry {
 			m.Deadline = int64(earlier(Time(m.Deadline), s.now.Add(d)))
@@ -264,6 +264,16 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		s.parentEnded(e)
 	}
 	return result
+}
+
+// arrived is the message of an entry, to be completed: the entry itself still belongs to its source.
+func arrived(e *factpb.Sent) *factpb.Enqueued {
+	m := e.Message
+	return &factpb.Enqueued{
+		Slot: m.Slot, Tag: m.Tag, Body: m.Body, Deadline: m.Deadline, NotBefore: m.NotBefore, Handles: m.Handles,
+		OwnReplyTo: m.OwnReplyTo, ReplyToShard: m.ReplyToShard, ReplyToSlot: m.ReplyToSlot, ReplyToNonce: m.ReplyToNonce,
+		ReplyToEnded: m.ReplyToEnded, Priority: m.Priority, Group: m.Group,
+	}
 }
 
 func (s *shard) carrierLostElsewhere(e *factpb.Sent) {

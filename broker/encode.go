@@ -11,83 +11,106 @@ import (
 	"github.com/replyq/replyq/broker/factpb"
 )
 
+// A message of factpb, as generated.
+type encoded interface {
+	fact
+	SizeVT() int
+	MarshalToSizedBufferVT(b []byte) (int, error)
+}
+
 // appendFact appends a fact to an encoded factpb.Batch. Encoded batches can be joined end to end.
 func appendFact(b []byte, f fact) []byte {
-	w := wrap(f)
-	b = protowire.AppendTag(b, 1, protowire.BytesType)
-	n := w.SizeVT()
+	number, e := kindOf(f)
+	n := e.SizeVT()
+	kind := protowire.SizeTag(number) + protowire.SizeBytes(n)
+	b = slices.Grow(b, 1+protowire.SizeBytes(kind))
+	b = protowire.AppendTag(b, 1, protowire.BytesType) // Batch.facts
+	b = protowire.AppendVarint(b, uint64(kind))
+	b = protowire.AppendTag(b, number, protowire.BytesType) // one of Fact.kind
 	b = protowire.AppendVarint(b, uint64(n))
 	at := len(b)
-	b = slices.Grow(b, n)[:at+n]
-	if _, err := w.MarshalToSizedBufferVT(b[at:]); err != nil {
+	b = b[:at+n]
+	if _, err := e.MarshalToSizedBufferVT(b[at:]); err != nil {
 		panic(fmt.Sprintf("broker: encode fact: %v", err)) //nolint:forbidigo // unreachable: the size was measured
 	}
 	return b
 }
 
-// wrap puts a fact into the envelope that says which kind it is.
-func wrap(f fact) *factpb.Fact {
+// kindOf tells the number that a fact has in Fact.kind.
+func kindOf(f fact) (protowire.Number, encoded) {
 	switch f := f.(type) {
 	case *factpb.QueueCreated:
-		return &factpb.Fact{Kind: &factpb.Fact_QueueCreated{QueueCreated: f}}
+		return 1, f
 	case *factpb.SessionOpened:
-		return &factpb.Fact{Kind: &factpb.Fact_SessionOpened{SessionOpened: f}}
+		return 2, f
 	case *factpb.SessionForgotten:
-		return &factpb.Fact{Kind: &factpb.Fact_SessionForgotten{SessionForgotten: f}}
+		return 3, f
 	case *factpb.PipeOpened:
-		return &factpb.Fact{Kind: &factpb.Fact_PipeOpened{PipeOpened: f}}
+		return 4, f
 	case *factpb.Enqueued:
-		return &factpb.Fact{Kind: &factpb.Fact_Enqueued{Enqueued: f}}
+		return 5, f
 	case *factpb.Leased:
-		return &factpb.Fact{Kind: &factpb.Fact_Leased{Leased: f}}
+		return 6, f
 	case *factpb.LeaseExtended:
-		return &factpb.Fact{Kind: &factpb.Fact_LeaseExtended{LeaseExtended: f}}
+		return 7, f
 	case *factpb.Returned:
-		return &factpb.Fact{Kind: &factpb.Fact_Returned{Returned: f}}
+		return 8, f
 	case *factpb.Gone:
-		return &factpb.Fact{Kind: &factpb.Fact_Gone{Gone: f}}
+		return 9, f
 	case *factpb.Replied:
-		return &factpb.Fact{Kind: &factpb.Fact_Replied{Replied: f}}
+		return 10, f
 	case *factpb.PipeEnded:
-		return &factpb.Fact{Kind: &factpb.Fact_PipeEnded{PipeEnded: f}}
-	case *factpb.PipeRead:
-		return &factpb.Fact{Kind: &factpb.Fact_PipeRead{PipeRead: f}}
+		return 11, f
 	case *factpb.PipeForgotten:
-		return &factpb.Fact{Kind: &factpb.Fact_PipeForgotten{PipeForgotten: f}}
+		return 12, f
 	case *factpb.RepliesTrimmed:
-		return &factpb.Fact{Kind: &factpb.Fact_RepliesTrimmed{RepliesTrimmed: f}}
+		return 13, f
 	case *factpb.CarrierAdded:
-		return &factpb.Fact{Kind: &factpb.Fact_CarrierAdded{CarrierAdded: f}}
+		return 14, f
 	case *factpb.CarrierRemoved:
-		return &factpb.Fact{Kind: &factpb.Fact_CarrierRemoved{CarrierRemoved: f}}
+		return 15, f
 	case *factpb.PipeOutside:
-		return &factpb.Fact{Kind: &factpb.Fact_PipeOutside{PipeOutside: f}}
+		return 16, f
 	case *factpb.Spliced:
-		return &factpb.Fact{Kind: &factpb.Fact_Spliced{Spliced: f}}
+		return 17, f
 	case *factpb.Feeding:
-		return &factpb.Fact{Kind: &factpb.Fact_Feeding{Feeding: f}}
+		return 18, f
 	case *factpb.Outcome:
-		return &factpb.Fact{Kind: &factpb.Fact_Outcome{Outcome: f}}
+		return 19, f
 	case *factpb.OutboxTrimmed:
-		return &factpb.Fact{Kind: &factpb.Fact_OutboxTrimmed{OutboxTrimmed: f}}
+		return 20, f
 	case *factpb.InboxAdvanced:
-		return &factpb.Fact{Kind: &factpb.Fact_InboxAdvanced{InboxAdvanced: f}}
-	case *factpb.QueueConfigured:
-		return &factpb.Fact{Kind: &factpb.Fact_QueueConfigured{QueueConfigured: f}}
-	case *factpb.QueueDeleted:
-		return &factpb.Fact{Kind: &factpb.Fact_QueueDeleted{QueueDeleted: f}}
-	case *factpb.QueueForgotten:
-		return &factpb.Fact{Kind: &factpb.Fact_QueueForgotten{QueueForgotten: f}}
-	case *factpb.Redriven:
-		return &factpb.Fact{Kind: &factpb.Fact_Redriven{Redriven: f}}
+		return 21, f
 	case *factpb.Sent:
-		return &factpb.Fact{Kind: &factpb.Fact_Sent{Sent: f}}
+		return 22, f
+	case *factpb.PipeRead:
+		return 23, f
+	case *factpb.QueueConfigured:
+		return 24, f
+	case *factpb.QueueDeleted:
+		return 25, f
+	case *factpb.QueueForgotten:
+		return 26, f
+	case *factpb.Redriven:
+		return 27, f
 	case *factpb.KeyUsed:
-		return &factpb.Fact{Kind: &factpb.Fact_KeyUsed{KeyUsed: f}}
-	case *factpb.PipeChild:
-		return &factpb.Fact{Kind: &factpb.Fact_PipeChild{PipeChild: f}}
+		return 40, f
 	case *factpb.KeysForgotten:
-		return &factpb.Fact{Kind: &factpb.Fact_KeysForgotten{KeysForgotten: f}}
+		return 41, f
+	case *factpb.PipeChild:
+		return 42, f
+	case *factpb.QueueKept:
+		return 50, f
+	case *factpb.MessageKept:
+		return 51, f
+	case *factpb.PipeKept:
+		return 52, f
+	case *factpb.SessionKept:
+		return 53, f
+	case *factpb.SettledKept:
+		return 54, f
+	case *factpb.ShardKept:
+		return 55, f
 	default:
 		panic(fmt.Sprintf("broker: no such fact: %T", f)) //nolint:forbidigo // unreachable: the kinds are those above
 	}
@@ -118,8 +141,6 @@ func unwrap(w *factpb.Fact) fact {
 		return k.Replied
 	case *factpb.Fact_PipeEnded:
 		return k.PipeEnded
-	case *factpb.Fact_PipeRead:
-		return k.PipeRead
 	case *factpb.Fact_PipeForgotten:
 		return k.PipeForgotten
 	case *factpb.Fact_RepliesTrimmed:
@@ -140,6 +161,10 @@ func unwrap(w *factpb.Fact) fact {
 		return k.OutboxTrimmed
 	case *factpb.Fact_InboxAdvanced:
 		return k.InboxAdvanced
+	case *factpb.Fact_Sent:
+		return k.Sent
+	case *factpb.Fact_PipeRead:
+		return k.PipeRead
 	case *factpb.Fact_QueueConfigured:
 		return k.QueueConfigured
 	case *factpb.Fact_QueueDeleted:
@@ -148,14 +173,24 @@ func unwrap(w *factpb.Fact) fact {
 		return k.QueueForgotten
 	case *factpb.Fact_Redriven:
 		return k.Redriven
-	case *factpb.Fact_Sent:
-		return k.Sent
 	case *factpb.Fact_KeyUsed:
 		return k.KeyUsed
-	case *factpb.Fact_PipeChild:
-		return k.PipeChild
 	case *factpb.Fact_KeysForgotten:
 		return k.KeysForgotten
+	case *factpb.Fact_PipeChild:
+		return k.PipeChild
+	case *factpb.Fact_QueueKept:
+		return k.QueueKept
+	case *factpb.Fact_MessageKept:
+		return k.MessageKept
+	case *factpb.Fact_PipeKept:
+		return k.PipeKept
+	case *factpb.Fact_SessionKept:
+		return k.SessionKept
+	case *factpb.Fact_SettledKept:
+		return k.SettledKept
+	case *factpb.Fact_ShardKept:
+		return k.ShardKept
 	default:
 		return nil
 	}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -29,7 +30,10 @@ func TestEveryFactIsKnown(t *testing.T) {
 			t.Errorf("unwrap does not know kind %d", i)
 			continue
 		}
-		if got := unwrap(wrap(f)); got != f {
+		var read factpb.Batch
+		if err := read.UnmarshalVT(appendFact(nil, f)); err != nil || len(read.Facts) != 1 {
+			t.Errorf("%T comes back as %d facts: %v", f, len(read.Facts), err)
+		} else if got := unwrap(read.Facts[0]); fmt.Sprintf("%T", got) != fmt.Sprintf("%T", f) {
 			t.Errorf("%T comes back as %T", f, got)
 		}
 	}

@@ -26,7 +26,10 @@ func (m *message) note(consumer, text string, now Time) {
 }
 
 func (st *state) applyReturned(f *factpb.Returned) {
-	m := st.messages.at(f.Slot)
+	m := st.message(f.Slot)
+	if m == nil {
+		return
+	}
 	if f.Action != 0 {
 		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)})
 	}

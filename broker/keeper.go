@@ -23,11 +23,12 @@ type keeper struct {
 	next    bundle // waits for facts
 	writing bool   // an append is under way
 	failed  bool   // the journal has ended: nothing more is released
+	log     logSize
 }
 
-func newKeeper(r *runner, j journal.Journal) *keeper {
+func newKeeper(r *runner, j journal.Journal, log logSize) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &keeper{runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
+	return &keeper{runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), log: log}
 }
 
 func (k *keeper) start() { k.wg.Go(k.write) }
@@ -96,13 +97,21 @@ func (k *keeper) writeOne(r *runner) (more bool) {
 		return false
 	}
 	k.facts, k.next, k.writing = nil, bundle{}, true
+	own, over := len(facts), false
+	if own > 0 {
+		facts, over = k.log.carry(r.shard.st, facts)
+	}
 	r.mu.Unlock()
 	var err error
+	var at, needed journal.Position
 	if len(facts) > 0 {
-		_, err = k.journal.Append(k.ctx, facts)
+		at, err = k.journal.Append(k.ctx, facts)
 	}
 	r.mu.Lock()
 	k.writing = false
+	if err == nil && len(facts) > 0 {
+		needed = k.log.appended(at, len(facts), len(facts) > own, over)
+	}
 	if err != nil {
 		k.failed = true
 		for _, done := range append(b.done, k.next.done...) {
@@ -122,7 +131,17 @@ func (k *keeper) writeOne(r *runner) (more bool) {
 	if carry {
 		r.broker.carry(r)
 	}
+	if needed > 0 {
+		k.trim(needed)
+	}
 	return true
+}
+
+// trim forgets what the journal has before a position. If that fails, the next round tries again.
+func (k *keeper) trim(before journal.Position) {
+	if err := k.journal.Trim(k.ctx, before); err != nil && k.ctx.Err() == nil {
+		k.runner.log.Warn("the journal was not trimmed", "shard", k.runner.number, "error", err)
+	}
 }
 
 func (k *keeper) close() error {

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/replyq/replyq/broker/factpb"
@@ -28,6 +30,7 @@ type usedKey struct {
 	principal string
 	at        Time
 	tenant    uint32
+	number    uint64 // its place among all keys that ever were
 	slot, tag uint32 // of the message
 	pipeSlot  uint32 // 0: no pipe was opened
 	nonce     uint64
@@ -39,6 +42,7 @@ type usedKeys struct {
 	entries  []usedKey // oldest first, from start on
 	start    int
 	dropped  uint64            // how many were dropped from the front of entries
+	below    uint64            // keys with smaller numbers are forgotten
 	number   map[keyRef]uint64 // by key: its place among all that ever were
 	byTenant map[uint32]int
 }
@@ -67,18 +71,42 @@ func (st *state) applyKeyUsed(f *factpb.KeyUsed) {
 	k := &st.keys
 	u := usedKey{
 		ref: keyRef{f.Queue, [16]byte(f.Key)}, content: [16]byte(f.Content), principal: f.Principal, at: Time(f.At),
-		tenant: st.queues[f.Queue].tenant, slot: f.MessageSlot, tag: f.MessageTag, pipeSlot: f.PipeSlot, nonce: f.PipeNonce, deadline: Time(f.PipeDeadline),
+		tenant: f.Tenant, number: f.Number, slot: f.MessageSlot, tag: f.MessageTag, pipeSlot: f.PipeSlot, nonce: f.PipeNonce, deadline: Time(f.PipeDeadline),
 	}
-	k.number[u.ref] = k.dropped + uint64(len(k.entries))
-	k.byTenant[u.tenant]++
 	k.entries = append(k.entries, u)
+	if st.replaying {
+		return // they come in any order, and once or more often: see sort
+	}
+	k.number[u.ref] = u.number
+	k.byTenant[u.tenant]++
 	st.usage.add(u.tenant, KeptOutcomes, keySize)
 }
 
-// forgetKeys drops the n oldest keys.
-func (st *state) forgetKeys(n int) {
+// next is the number of the next key.
+func (k *usedKeys) next() uint64 { return k.dropped + uint64(len(k.entries)) }
+
+// sort puts in order what a replay gave.
+func (k *usedKeys) sort() {
+	slices.SortFunc(k.entries, func(a, b usedKey) int { return cmp.Compare(a.number, b.number) })
+	k.entries = slices.CompactFunc(k.entries, func(a, b usedKey) bool { return a.number == b.number })
+	k.entries = slices.DeleteFunc(k.entries, func(u usedKey) bool { return u.number < k.below })
+	k.start, k.dropped = 0, k.below
+	if len(k.entries) > 0 {
+		k.dropped = k.entries[0].number
+	}
+	for _, u := range k.entries {
+		k.number[u.ref] = u.number
+		k.byTenant[u.tenant]++
+	}
+}
+
+// forgetKeys drops the keys with smaller numbers.
+func (st *state) forgetKeys(below uint64) {
 	k := &st.keys
-	for range n {
+	if k.below = max(k.below, below); st.replaying {
+		return
+	}
+	for k.dropped+uint64(k.start) < below {
 		u := &k.entries[k.start]
 		delete(k.number, u.ref)
 		st.usage.add(u.tenant, KeptOutcomes, -keySize)
@@ -145,6 +173,7 @@ func (s *shard) useKey(l *link, e *Enqueue, o outcome) {
 	s.commit(&factpb.KeyUsed{
 		Queue: q.number, Key: e.Key.ID[:], Content: e.Key.Content[:], Principal: l.session.identity.Principal, At: int64(s.now),
 		MessageSlot: o.slot, MessageTag: o.tag, PipeSlot: o.pipeSlot, PipeNonce: o.nonce, PipeDeadline: int64(o.deadline),
+		Number: s.st.keys.next(), Tenant: q.tenant,
 	})
 	s.timeKeys()
 }
@@ -169,7 +198,7 @@ func (s *shard) fireKeys() {
 		n++
 	}
 	if n > 0 {
-		s.commit(&factpb.KeysForgotten{Count: uint32(n)})
+		s.commit(&factpb.KeysForgotten{Below: k.dropped + uint64(k.start+n)})
 	}
 	s.timeKeys()
 }

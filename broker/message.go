@@ -56,6 +56,18 @@ func (s *shard) gone(slot uint32, g goneBy) {
 		f.Failures = m.failures + g.failures
 	}
 	s.commit(f)
+	if g.dead {
+		s.trimDead(q)
+	}
+}
+
+// trimDead drops the oldest dead messages of a queue that has too many.
+func (s *shard) trimDead(q *queue) {
+	for len(q.dead) > int(q.config.MaxDead) {
+		f := &s.scratch.gone
+		*f = factpb.Gone{Slot: q.dead[0], At: int64(s.now)}
+		s.commit(f)
+	}
 }
 
 // unwait notes that nobody waits for a message's answer any more.

@@ -30,17 +30,23 @@ func (s *shard) remember(l *link, op uint64, o outcome) {
 	ref := &s.scratch.opRef
 	*ref = factpb.OpRef{Session: l.number, Operation: op, AnsweredBelow: l.session.answeredBelow.Load()}
 	f := &s.scratch.outcome
-	*f = factpb.Outcome{
-		Op: ref, Kind: uint32(o.kind), MessageShard: uint32(o.shard), MessageSlot: o.slot, MessageTag: o.tag, PipeSlot: o.pipeSlot, PipeNonce: o.nonce,
-		ReplyOutcome: uint32(o.reply), EndReason: uint32(o.reason), Sequence: o.sequence, Deadline: int64(o.deadline), Dead: o.dead,
-	}
-	for _, part := range o.parts {
-		f.Parts = append(f.Parts, &factpb.Outcome{
-			Kind: uint32(part.kind), MessageShard: uint32(part.shard), MessageSlot: part.slot, MessageTag: part.tag,
-			ReplyOutcome: uint32(part.reply), EndReason: uint32(part.reason), Sequence: part.sequence,
-		})
-	}
+	o.fill(f)
+	f.Op = ref
 	s.commit(f)
+}
+
+// fill sets all fields of a fact but the operation.
+func (o *outcome) fill(f *factpb.Outcome) {
+	*f = factpb.Outcome{
+		Kind: uint32(o.kind), MessageShard: uint32(o.shard), MessageSlot: o.slot, MessageTag: o.tag,
+		PipeSlot: o.pipeSlot, PipeNonce: o.nonce, ReplyOutcome: uint32(o.reply), EndReason: uint32(o.reason),
+		Sequence: o.sequence, Deadline: int64(o.deadline), Dead: o.dead,
+	}
+	for i := range o.parts {
+		part := new(factpb.Outcome)
+		o.parts[i].fill(part)
+		f.Parts = append(f.Parts, part)
+	}
 }
 
 func (s *shard) attachOutcomes(l *link, number uint32) {

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -30,15 +29,22 @@ func (st *state) relate(slot uint32) *relatives {
 	return r
 }
 
+func (r *relatives) addChild(child pipeRef) {
+	if r.children == nil {
+		r.children = make(map[pipeRef]struct{})
+	}
+	r.children[child] = struct{}{}
+}
+
 func (st *state) applyPipeChild(f *factpb.PipeChild) {
+	if st.pipeAt(f.Pipe) == nil {
+		return
+	}
 	r := st.relate(f.Pipe)
-	switch child := refOf(f.Child); {
-	case f.Ended:
+	if child := refOf(f.Child); f.Ended {
 		delete(r.children, child)
-	case r.children == nil:
-		r.children = map[pipeRef]struct{}{child: {}}
-	default:
-		r.children[child] = struct{}{}
+	} else {
+		r.addChild(child)
 	}
 	if len(r.children) == 0 && r.parent.isZero() {
 		delete(st.relatives, f.Pipe)
@@ -99,10 +105,7 @@ func (s *shard) tellRelatives(ref pipeRef, reason EndReason) {
 	if outlives(reason) {
 		return
 	}
-	children := slices.SortedFunc(maps.Keys(r.children), func(a, b pipeRef) int {
-		return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.slot, b.slot))
-	})
-	for _, child := range children {
+	for _, child := range slices.SortedFunc(maps.Keys(r.children), comparePipes) {
 		s.sendParentEnded(child, reason)
 	}
 }

@@ -55,6 +55,7 @@ func (s *shard) updateQueue(l *link, op *Op, r *UpdateQueue) {
 		return
 	}
 	s.commit(q.given.with(r.Config, r.Fields).fact(q.number))
+	s.trimDead(q)
 	if l := q.live.lanes; l != nil {
 		for _, g := range inOrder(l.groups) {
 			s.regroup(q, g)

@@ -124,7 +124,7 @@ func (s *shard) redriveElsewhere(slot, tenant uint32, r *RedriveMessages) {
 // redrivenFromElsewhere stores what redriveElsewhere sent.
 func (s *shard) redrivenFromElsewhere(e *factpb.Sent) {
 	q, _ := s.queueFor(e.Tenant, e.Queue)
-	f := e.Message
+	f := arrived(e)
 	slot, tag := s.reserveMessage()
 	f.Slot, f.Tag, f.Queue, f.Nonce, f.Order, f.At = slot, tag, q.number, s.nonce(), s.st.order+1, int64(s.now)
 	replyTo := pipeRef{uint16(f.ReplyToShard), f.ReplyToSlot, f.ReplyToNonce}
@@ -138,8 +138,11 @@ func (s *shard) redrivenFromElsewhere(e *factpb.Sent) {
 }
 
 func (st *state) applyRedriven(f *factpb.Redriven) {
-	m := st.messages.at(f.Slot)
-	st.dropDead(st.queues[m.queue], f.Slot)
+	m := st.message(f.Slot)
+	if m == nil {
+		return
+	}
+	st.dropDead(m.queue, f.Slot)
 	st.count(m, -1)
 	m.state, m.queue, m.order, m.failures = messageReady, f.Queue, f.Order, 0
 	m.deadline, m.until = Time(f.Deadline), 0

@@ -12,8 +12,9 @@ import (
 // errFactUnknown says that a journal was written by a newer version.
 var errFactUnknown = errors.New("broker: the journal has a fact that this version does not know; use the newer one that wrote it")
 
-// replay applies an encoded batch of facts.
+// replay applies an encoded batch of facts. derive must follow behind the last one.
 func (st *state) replay(batch []byte) error {
+	st.replaying = true
 	var b factpb.Batch
 	if err := b.UnmarshalVT(batch); err != nil {
 		return fmt.Errorf("broker: journal batch: %w", err)

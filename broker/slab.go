@@ -43,5 +43,8 @@ func (s *slab[T]) grow(slot uint32) {
 	}
 }
 
+// used is how many slots are in use.
+func (s *slab[T]) used() int { return int(s.top) - len(s.free) }
+
 // give returns a slot, whose entity the caller has cleared.
 func (s *slab[T]) give(slot uint32) { s.free = append(s.free, slot) }

@@ -1,7 +1,5 @@
 package broker
 
-import "github.com/replyq/replyq/broker/factpb"
-
 // state is what a shard's facts add up to: applying the same facts in the same order gives the same state. Only apply
 // changes it, live and in replay. What is not in here is volatile: readers, consumers, credit, timers, statistics.
 type state struct {
@@ -30,6 +28,9 @@ type state struct {
 	order   uint64 // the highest place given to a message
 
 	usage usage
+
+	// replaying says that facts come from the journal: what derives from entities is put right behind them, by derive.
+	replaying bool
 }
 
 type queueKey struct {
@@ -169,12 +170,6 @@ type outcome struct {
 	parts    []outcome
 }
 
-// An outbox is what a shard has sent to another one that has not confirmed it.
-type outbox struct {
-	last    uint64 // highest number given
-	entries []*factpb.Sent
-}
-
 func newState(shard uint16, store uint32) *state {
 	return &state{
 		shard: shard, store: store,
@@ -225,54 +220,4 @@ func (st *state) reserved(ref carrierRef) *message {
 
 func (st *state) messageID(slot, tag uint32) MessageID {
 	return MessageID{Store: st.store, Shard: st.shard, Slot: slot, Tag: tag}
-}
-
-// settledLeases remembers the leases that were settled last, so that settling twice can be told from a wrong lease.
-type settledLeases struct {
-	entries []settledLease // oldest first, from start on
-	start   int
-}
-
-type settledLease struct {
-	nonce   uint64
-	attempt uint16
-	action  SettleAction
-	dead    bool
-	at      Time
-}
-
-const (
-	settledMost = 1 << 16
-	settledKept = Time(60e9)
-)
-
-func (l *settledLeases) add(e settledLease) {
-	l.entries = append(l.entries, e)
-	for l.entries[l.start].at+settledKept <= e.at || len(l.entries)-l.start > settledMost {
-		l.start++
-	}
-	if l.start > len(l.entries)/2 {
-		l.entries = l.entries[:copy(l.entries, l.entries[l.start:])]
-		l.start = 0
-	}
-}
-
-// find looks for the last settling of a message's lease. It is slow, and only asked when a lease is not in force.
-func (l *settledLeases) find(nonce uint64, attempt uint16, now Time) (e settledLease, known bool) {
-	for _, e := range l.entries[l.start:] {
-		if e.nonce == nonce && e.attempt == attempt && e.at+settledKept > now {
-			return e, true
-		}
-	}
-	return settledLease{}, false
-}
-
-// knows reports whether any lease of the message was settled a short time ago.
-func (l *settledLeases) knows(nonce uint64) bool {
-	for _, e := range l.entries[l.start:] {
-		if e.nonce == nonce {
-			return true
-		}
-	}
-	return false
 }

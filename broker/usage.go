@@ -11,6 +11,7 @@ type usage struct {
 	tenants map[uint32]*tenantUsage
 	last    *tenantUsage // that was looked up last
 
+	all int64 // of all tenants
 	// fresh is what has come since the shell took notice, changed whom it concerns.
 	fresh   int64
 	changed []*tenantUsage
@@ -60,6 +61,7 @@ func (u *usage) of(tenant uint32) *tenantUsage {
 // add counts bytes; a negative number takes them off.
 func (u *usage) add(tenant uint32, k Kept, bytes int) *tenantUsage {
 	t := u.of(tenant)
+	u.all += int64(bytes)
 	t.bytes[k] += int64(bytes)
 	t.freshBytes += int64(bytes)
 	u.fresh += int64(bytes)
@@ -132,6 +134,9 @@ func handlesSize(hs []carriedHandle) int {
 
 // count counts a message, or with -1 takes it off: before and behind each change of what its size is made of.
 func (st *state) count(m *message, sign int) {
+	if st.replaying {
+		return
+	}
 	st.usage.add(st.queues[m.queue].tenant, KeptMessages, sign*m.size())
 }
 
