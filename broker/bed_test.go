@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
 )
 
@@ -35,6 +36,7 @@ func eachPlacement(t *testing.T, test func(t *testing.T, b *bed)) {
 func inBed(t *testing.T, cfg broker.Config, test func(t *testing.T, b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		journalflag.Set(t, &cfg)
 		b, err := broker.Open(cfg)
 		if err != nil {
 			t.Fatalf("Open: %v", err)

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
 )
 
@@ -37,7 +38,9 @@ func inBed(t *testing.T, shards int, actions func(*bed) map[string]func(*rapid.T
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		rapid.SyncTest(rt, func(rt *rapid.T) {
-			b, err := broker.Open(broker.Config{Shards: shards, Store: 7, Rand: rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})})
+			cfg := broker.Config{Shards: shards, Store: 7, Rand: rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})}
+			journalflag.Set(t, &cfg)
+			b, err := broker.Open(cfg)
 			if err != nil {
 				rt.Fatalf("Open: %v", err)
 			}

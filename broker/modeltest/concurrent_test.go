@@ -11,6 +11,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
 )
 
@@ -69,7 +70,9 @@ type thing struct {
 }
 
 func newCrowd(t *testing.T, shards int, seed uint64) *crowd {
-	b, err := broker.Open(broker.Config{Shards: shards})
+	cfg := broker.Config{Shards: shards}
+	journalflag.Set(t, &cfg)
+	b, err := broker.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
