@@ -58,6 +58,8 @@ func (l *logSize) appended(at journal.Position, size int, carried, over bool) (n
 // liveBytes is about what records of all there is would take in the journal: what it takes of memory, without the room
 // that structures have.
 func (st *state) liveBytes() int64 {
-	const record = 64
-	return st.usage.all - int64(st.messages.used()*(messageSize-record)) - int64(st.pipes.used()*(pipeSize-record))
+	const record, settled = 64, 24
+	rest := len(st.settled.entries) * settled
+	rest -= st.messages.used()*(messageSize-record) + st.pipes.used()*(pipeSize-record)
+	return st.usage.all + int64(rest)
 }
