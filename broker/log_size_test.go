@@ -1,7 +1,6 @@
 package broker_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/replyq/replyq/broker"
@@ -54,7 +53,7 @@ func TestJournalStaysShort(t *testing.T) {
 // length is how many bytes a journal has.
 func length(t *testing.T, j journal.Journal) (n int) {
 	t.Helper()
-	for r, err := range j.Read(context.Background(), 0) {
+	for r, err := range j.Read(t.Context(), 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
