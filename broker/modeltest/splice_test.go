@@ -87,21 +87,28 @@ func (m *model) transfer(outer *pipe, next uint64) string {
 	return ""
 }
 
-// pass lets the ends of inner pipes come through.
+// passEnds lets the ends of inner pipes come through.
 func (m *model) passEnds() {
 	for again := true; again; {
 		again = false
 		for _, o := range m.pipes {
-			if o.state != spliced || o.inner.state < ended || o.joined.next <= o.inner.last() {
-				continue
+			if m.passEnd(o) {
+				m.finish()
+				again = true
 			}
-			inner := o.inner
-			m.endPipe(o, ending{reason: inner.reason, error: inner.error})
-			m.finish()
-			if !inner.read && len(m.feeds(inner)) == 0 {
-				inner.read, inner.checkAt = true, m.now().Add(inner.retain)
-			}
-			again = true
 		}
 	}
+}
+
+// passEnd lets the end of a pipe's inner one come through, if all its replies have.
+func (m *model) passEnd(o *pipe) bool {
+	if o.state != spliced || o.inner.state < ended || o.joined.next <= o.inner.last() {
+		return false
+	}
+	inner := o.inner
+	m.endPipe(o, ending{reason: inner.reason, error: inner.error})
+	if !inner.read && len(m.feeds(inner)) == 0 {
+		inner.read, inner.checkAt = true, m.now().Add(inner.retain)
+	}
+	return true
 }

@@ -124,6 +124,9 @@ func (m *model) seeGone(x *message) {
 		m.finishUntil(func() bool { return x.state != leased || x.goneBy != 0 })
 		return x.state != leased || x.goneBy != 0
 	}
+	if !told() && x.replyTo.pipe.state == spliced {
+		m.bed.transfers()
+	}
 	for i := 0; i < len(m.pipes) && !told(); i++ { // it may be by the end of another pipe
 		if p := m.pipes[i]; p.state < ended {
 			m.firePipe(p)
