@@ -38,16 +38,17 @@ func numbered(hs []carriedHandle, stored uint16, number uint64) []carriedHandle 
 	return hs
 }
 
-// loseAll does so for all that a message carries.
+// loseAll does so for all that a message carries. Its reply_to comes last: what becomes of that ends the pipe even when
+// copies are out of custody, whatever else the message carries.
 func (s *shard) loseAll(m *message, ref carrierRef, fate EndReason) {
-	if !m.replyTo.isZero() && !m.replyToEnded {
-		s.loseOne(m.replyTo, ref, false, true, fate, m.attempt)
-	}
 	hs := m.handles()
 	for i := range hs {
 		if h := &hs[i]; h.tracked() {
 			s.loseOne(h.pipe, ref, h.receive, false, fate, m.attempt)
 		}
+	}
+	if !m.replyTo.isZero() && !m.replyToEnded {
+		s.loseOne(m.replyTo, ref, false, true, fate, m.attempt)
 	}
 }
 
@@ -64,13 +65,21 @@ func (s *shard) loseOne(pipe pipeRef, ref carrierRef, receive, replyTo bool, fat
 		return
 	}
 	replied := false
-	for i := range p.carriers.len() {
-		if c := p.carriers.at(i); c.carrierRef == ref && c.receive == receive {
-			replied = c.replied != 0 && c.replied == attempt
-			break
-		}
+	if i := p.carriers.find(ref, receive); i >= 0 {
+		c := p.carriers.at(i)
+		replied = c.replied != 0 && c.replied == attempt
 	}
-	s.later(work{kind: workCarrierLost, pipe: pipe, reason: fate, replied: replied, replyTo: replyTo})
+	s.lost(p, work{pipe: pipe, receive: receive, reason: fate, replied: replied, replyTo: replyTo})
+}
+
+// lost lets it come up that a pipe lost a carrier. It may lose several before one of them is looked at: the last one
+// decides.
+func (s *shard) lost(p *pipe, w work) {
+	if !w.receive {
+		p.losing++
+	}
+	w.kind = workCarrierLost
+	s.later(w)
 }
 
 // carrierLost decides what a pipe does that has lost a carrier: when it was the last, the pipe ends with its fate. An
@@ -80,8 +89,11 @@ func (s *shard) carrierLost(w work) {
 	if p == nil {
 		return
 	}
-	s.maybeAbandoned(w.pipe.slot)
-	if p.state != pipeOpen {
+	if w.receive {
+		s.maybeAbandoned(w.pipe.slot)
+		return
+	}
+	if p.losing--; p.losing > 0 || p.state != pipeOpen {
 		return
 	}
 	for i := range p.carriers.len() {

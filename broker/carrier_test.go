@@ -259,3 +259,31 @@ func TestCancelWithdrawsAForwardedMessage(t *testing.T) {
 		}
 	})
 }
+
+// TestLastOfThoseThatGoAtOnceDecides: a consumer is cut that holds one carrier, and another one, which needs a consumer, is
+// withdrawn for that.
+func TestLastOfThoseThatGoAtOnceDecides(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		p.create("q", broker.QueueConfig{MaxFailures: 1})
+		call, _ := p.call("q", "m", broker.PipeOptions{})
+		op := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1})
+		expect[*broker.Started](w, op)
+		d := w.delivered(op)
+		expect[*broker.Receipt](p, p.do(&broker.Enqueue{Queue: "q", Body: []byte("waits"), ReplyTo: d.replyTo, RequireConsumer: true}))
+		w.s.Detach(op)
+		p.ends(call, broker.EndNoConsumer)
+	})
+}
+
+// TestReplyToDecidesAmongCopiesOfOneMessage: with a copy out of custody, only the fate of a reply_to ends the pipe.
+func TestReplyToDecidesAmongCopiesOfOneMessage(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		send, receive := p.pipe(broker.PipeOptions{})
+		read := p.receive(receive, 1)
+		p.enqueue("q", send, send)
+		w.settle(w.delivered(w.consume("q")).Delivery, broker.Reject)
+		p.ends(read, broker.EndRejected)
+	})
+}

@@ -282,16 +282,16 @@ func (s *shard) carrierLostElsewhere(e *factpb.Sent) {
 	if p == nil {
 		return
 	}
-	lost := carrierOf(e.Carrier)
-	for i := range p.carriers.len() {
-		c := *p.carriers.at(i)
-		if c.carrierRef == lost && c.receive == e.Receive {
-			replied := c.replied != 0 && c.replied == e.Attempt
-			s.commit(&factpb.CarrierRemoved{Pipe: ref.slot, Carrier: e.Carrier, Receive: e.Receive})
-			s.later(work{kind: workCarrierLost, pipe: ref, reason: EndReason(e.Reason), replied: replied, replyTo: c.replyTo})
-			return
-		}
+	i := p.carriers.find(carrierOf(e.Carrier), e.Receive)
+	if i < 0 {
+		return
 	}
+	c := *p.carriers.at(i)
+	s.commit(&factpb.CarrierRemoved{Pipe: ref.slot, Carrier: e.Carrier, Receive: e.Receive})
+	s.lost(p, work{
+		pipe: ref, receive: c.receive, reason: EndReason(e.Reason), replied: c.replied != 0 && c.replied == e.Attempt,
+		replyTo: c.replyTo,
+	})
 }
 
 func (s *shard) replyFromElsewhere(e *factpb.Sent) ReplyResult {

@@ -28,7 +28,10 @@ type pipe struct {
 	read     bool // after its end: was read to the end
 	related  bool // open: was opened under another pipe, or others under it: see state.relatives
 
-	live livePipe
+	// losing is how many lost carriers of its send handle are still to be looked at; 0 between operations. It is volatile
+	// as well, and stands here because there is room.
+	losing uint32
+	live   livePipe
 }
 
 // A pipeConfig is what a pipe was opened with. It is read only, and shared by all that have the defaults.
@@ -215,20 +218,32 @@ func (c *carriers) add(one carrier) {
 	*c.more = append(*c.more, one)
 }
 
-// remove takes one entry for a carrier out.
-func (c *carriers) remove(ref carrierRef, receive bool) {
+// find returns the place of an entry for a carrier, -1 if there is none. Of several entries the reply_to is the last to be
+// found, and so the last to be removed: see loseAll.
+func (c *carriers) find(ref carrierRef, receive bool) int {
+	found := -1
 	for i := range c.len() {
 		if one := c.at(i); one.carrierRef == ref && one.receive == receive {
-			if c.more == nil {
-				c.first = carrier{}
-				return
+			if found = i; !one.replyTo {
+				break
 			}
-			last := len(*c.more) - 1
-			*one = (*c.more)[last]
-			if *c.more = (*c.more)[:last]; last == 0 {
-				c.more = nil
-			}
-			return
+		}
+	}
+	return found
+}
+
+// remove takes one entry for a carrier out.
+func (c *carriers) remove(ref carrierRef, receive bool) {
+	i := c.find(ref, receive)
+	switch {
+	case i < 0:
+	case c.more == nil:
+		c.first = carrier{}
+	default:
+		last := len(*c.more) - 1
+		*c.at(i) = (*c.more)[last]
+		if *c.more = (*c.more)[:last]; last == 0 {
+			c.more = nil
 		}
 	}
 }

@@ -202,6 +202,7 @@ type work struct {
 	pipe    pipeRef
 	carrier carrierRef
 	reason  EndReason
+	receive bool // the carrier that was lost carried the receive handle
 	replied bool
 	replyTo bool
 	queue   *queue

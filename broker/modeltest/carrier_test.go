@@ -36,40 +36,55 @@ func (m *model) carriers(p *pipe, receive bool) (n int) {
 // lostCarrier decides what the pipes do whose handles a message carried that has just gone.
 func (m *model) lostCarrier(x *message, fate broker.EndReason) {
 	for _, c := range x.carries() {
-		if !c.ended {
-			replied := c.pipe.replied[x] == x.attempt && x.attempt > 0
-			m.later(func() { m.lost(c, fate, c == x.replyTo, replied) })
-		}
+		replied := c.pipe.replied[x] == x.attempt && x.attempt > 0
+		m.lose(c, fate, x.replyTo != nil && c.pipe == x.replyTo.pipe && !x.replyTo.ended, replied)
 	}
 }
 
 // lostReply does so for a reply.
 func (m *model) lostReply(r *reply, fate broker.EndReason) {
 	for i := range r.handles {
-		if c := &r.handles[i]; !r.copied && !c.ended {
-			m.later(func() { m.lost(c, fate, false, false) })
+		if !r.copied {
+			m.lose(&r.handles[i], fate, false, false)
 		}
 	}
 }
 
-// lost ends a pipe that has lost its last carrier, with that carrier's fate. An ack's is BROKEN, or OK if that delivery
-// had replied; both need all copies in custody. So do all the other fates, unless the handle was a reply_to.
-func (m *model) lost(c *carried, fate broker.EndReason, replyTo, replied bool) {
+// lose notes that a carrier has gone. What its pipe does is decided when all that went at once has gone: the last one
+// decides.
+func (m *model) lose(c *carried, fate broker.EndReason, replyTo, replied bool) {
 	p := c.pipe
-	m.maybeAbandoned(p)
-	if fate == broker.EndBroken && (replied || p.bare) {
-		fate = broker.EndOK
+	switch {
+	case c.ended:
+	case c.receive:
+		m.later(func() { m.maybeAbandoned(p) })
+	default:
+		p.losing++
+		m.later(func() {
+			if fate == broker.EndBroken && (replied || p.bare) {
+				fate = broker.EndOK
+			}
+			m.noteFate(p, fate)
+			if p.losing--; p.losing == 0 {
+				m.lost(p, fate, replyTo)
+			}
+		})
 	}
-	m.noteFate(c, fate)
-	if c.receive || p.state != open || m.carried(p, false) || p.outside && (acked(fate) || !replyTo) {
+}
+
+// lost ends a pipe that has lost its last carrier, with that carrier's fate: of an ack BROKEN, or OK if that delivery had
+// replied. Both need all copies in custody. So do all the other fates, unless the handle was a reply_to.
+func (m *model) lost(p *pipe, fate broker.EndReason, replyTo bool) {
+	if p.state != open || m.carried(p, false) || p.outside && (acked(fate) || !replyTo) {
 		return
 	}
-	if m.bed.shards > 1 && p.outside && m.bed.endOf(p) == broker.EndOpen {
-		return // another message that went in the same step was the last
-	}
-	// Which of those that went in one step was the last is the broker's affair.
-	if is := m.bed.endOf(p); slices.Contains(p.fates, is) {
-		fate = is
+	if m.bed.shards > 1 { // which one the pipe's shard heard of last is open
+		switch is := m.bed.endOf(p); {
+		case p.outside && is == broker.EndOpen:
+			return
+		case slices.Contains(p.fates, is):
+			fate = is
+		}
 	}
 	m.endPipe(p, ending{reason: fate})
 }
@@ -77,14 +92,11 @@ func (m *model) lost(c *carried, fate broker.EndReason, replyTo, replied bool) {
 func acked(fate broker.EndReason) bool { return fate == broker.EndBroken || fate == broker.EndOK }
 
 // noteFate remembers what became of the carriers of a pipe's send handle in this step.
-func (m *model) noteFate(c *carried, fate broker.EndReason) {
-	p := c.pipe
+func (m *model) noteFate(p *pipe, fate broker.EndReason) {
 	if p.fateStep != m.step {
 		p.fates, p.fateStep = nil, m.step
 	}
-	if !c.receive {
-		p.fates = append(p.fates, fate)
-	}
+	p.fates = append(p.fates, fate)
 }
 
 // names are those handles of a message or a reply that must, and may, be shown as ended. What ends in the same step may

@@ -24,7 +24,8 @@ type pipe struct {
 	reason        broker.EndReason
 	error         []byte             // of a replier
 	endStep       uint64             // in which it ended
-	fates         []broker.EndReason // of the carriers that it lost in fateStep
+	losing        int                // carriers of its send handle that have gone, and were not looked at
+	fates         []broker.EndReason // of the carriers that it lost in fateStep; for several shards
 	fateStep      uint64
 	deadline      broker.Time
 	byCall, keep  bool
