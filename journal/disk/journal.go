@@ -1,0 +1,311 @@
+package disk
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// A shardJournal is the journal of one shard.
+type shardJournal struct {
+	s     *Store
+	shard uint16
+	sync  *pebble.WriteOptions
+
+	// work takes batches to the goroutine that commits them, so that Append can leave one that a disk holds.
+	work chan *commit
+	done chan struct{} // closed when that goroutine has ended
+	end  chan struct{} // closed by Close
+
+	mu     sync.Mutex
+	first  journal.Position // of the first batch that is not trimmed
+	last   journal.Position // of the last batch that is kept; first-1 when there is none
+	err    error            // why nothing can be appended any more
+	closed bool
+}
+
+type commit struct {
+	batch  *pebble.Batch
+	result chan error // cap 1
+}
+
+func (s *Store) openJournal(shard uint16) (*shardJournal, error) {
+	first, last, err := s.bounds(shard)
+	if err != nil {
+		return nil, err
+	}
+	j := &shardJournal{
+		s: s, shard: shard, sync: pebble.Sync, first: first, last: last,
+		work: make(chan *commit), done: make(chan struct{}), end: make(chan struct{}),
+	}
+	if s.every > 0 {
+		j.sync = pebble.NoSync
+	}
+	go j.commit()
+	return j, nil
+}
+
+// bounds returns the positions of the first and the last batch of a shard; last is first-1 when there is none.
+func (s *Store) bounds(shard uint16) (first, last journal.Position, err error) {
+	first, err = s.trimmed(shard)
+	if err != nil {
+		return 0, 0, err
+	}
+	last = first - 1
+	lower, upper := batchKey(shard, 0), batchKey(shard, ^journal.Position(0))
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower[:], UpperBound: upper[:]})
+	if err != nil {
+		return 0, 0, damaged(err)
+	}
+	if it.Last() {
+		if _, p, ok := parseBatchKey(it.Key()); ok && p > last {
+			last = p
+		}
+	}
+	return first, last, damaged(errors.Join(it.Error(), it.Close()))
+}
+
+// trimmed returns the position of the first batch that was not trimmed.
+func (s *Store) trimmed(shard uint16) (journal.Position, error) {
+	key := trimKey(shard)
+	value, closer, err := s.db.Get(key[:])
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 1, nil
+	}
+	if err != nil {
+		return 0, damaged(err)
+	}
+	first, err := decodeTrim(key[:], value)
+	if err != nil {
+		err = fmt.Errorf("%w: where the journal of shard %d begins: %w", ErrDamaged, shard, err)
+	}
+	return first, errors.Join(err, closer.Close())
+}
+
+// commit is the goroutine that waits for the disk.
+func (j *shardJournal) commit() {
+	defer close(j.done)
+	for {
+		select {
+		case c := <-j.work:
+			c.result <- j.s.commit(c.batch, j.sync)
+		case <-j.end:
+			return
+		}
+	}
+}
+
+// Append implements [journal.Journal].
+func (j *shardJournal) Append(ctx context.Context, batch []byte) (journal.Position, error) {
+	j.mu.Lock()
+	p, err := j.last+1, j.err
+	j.mu.Unlock()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = j.append(ctx, p, batch)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		if j.err == nil {
+			j.err = err
+		}
+		return 0, j.err
+	}
+	j.last = p
+	return p, nil
+}
+
+func (j *shardJournal) append(ctx context.Context, p journal.Position, batch []byte) error {
+	key := batchKey(j.shard, p)
+	b := j.s.db.NewBatchWithSize(len(batch) + 64)
+	op := b.SetDeferred(len(key), headerSize+len(batch))
+	copy(op.Key, key[:])
+	encodeBatch(op.Value, key, batch)
+	if err := op.Finish(); err != nil {
+		return err
+	}
+	err := j.hand(ctx, b)
+	if err == nil {
+		err = b.Close()
+	}
+	return err
+}
+
+// hand gives a batch to the goroutine that commits it, and waits for that.
+func (j *shardJournal) hand(ctx context.Context, b *pebble.Batch) error {
+	c := &commit{b, make(chan error, 1)}
+	select {
+	case j.work <- c:
+	case <-j.end:
+		return journal.ErrClosed
+	}
+	select {
+	case err := <-c.result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-j.s.ended:
+		return j.s.err()
+	}
+}
+
+// Read implements [journal.Journal].
+func (j *shardJournal) Read(ctx context.Context, from journal.Position) iter.Seq2[journal.Record, error] {
+	return func(yield func(journal.Record, error) bool) {
+		j.mu.Lock()
+		first, last, closed := j.first, j.last, j.closed
+		j.mu.Unlock()
+		if closed {
+			yield(journal.Record{}, journal.ErrClosed)
+			return
+		}
+		if err := j.s.read(ctx, j.shard, max(from, first), last, yield); err != nil {
+			yield(journal.Record{}, err)
+		}
+	}
+}
+
+// read yields the batches of a shard from one position up to another. All of them have to be there.
+func (s *Store) read(ctx context.Context, shard uint16, from, last journal.Position, yield func(journal.Record, error) bool) error {
+	if from > last {
+		return nil
+	}
+	lower, upper := batchKey(shard, from), batchKey(shard, last+1)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower[:], UpperBound: upper[:]})
+	if err != nil {
+		return damaged(err)
+	}
+	next, stopped := from, false
+	for ok := it.First(); ok && err == nil && !stopped; ok = it.Next() {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		var batch []byte
+		if batch, err = readBatch(it, shard, next); err == nil {
+			stopped = !yield(journal.Record{Position: next, Batch: batch}, nil)
+			next++
+		}
+	}
+	if err = errors.Join(err, damaged(it.Error()), it.Close()); err != nil || stopped {
+		return err
+	}
+	if next <= last {
+		return missing(shard, next, last)
+	}
+	return nil
+}
+
+func readBatch(it *pebble.Iterator, shard uint16, want journal.Position) ([]byte, error) {
+	_, p, ok := parseBatchKey(it.Key())
+	if !ok {
+		return nil, fmt.Errorf("%w: a key of %d bytes is none of a batch: restore the directory from a backup", ErrDamaged, len(it.Key()))
+	}
+	if p != want {
+		return nil, missing(shard, want, p-1)
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return nil, damaged(err)
+	}
+	batch, err := decodeBatch(it.Key(), value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: batch %d of shard %d: %w: restore the directory from a backup", ErrDamaged, p, shard, err)
+	}
+	return batch, nil
+}
+
+func missing(shard uint16, from, to journal.Position) error {
+	return fmt.Errorf("%w: batches %d to %d of shard %d are missing: restore the directory from a backup", ErrDamaged, from, to, shard)
+}
+
+// Trim implements [journal.Journal].
+func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	first, last, closed := j.first, j.last, j.closed
+	j.mu.Unlock()
+	if closed {
+		return journal.ErrClosed
+	}
+	before = min(before, last+1)
+	if before <= first {
+		return nil
+	}
+	if err := j.s.trim(j.shard, first, before); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.first = max(j.first, before)
+	return nil
+}
+
+func (s *Store) trim(shard uint16, first, before journal.Position) error {
+	b := s.db.NewBatch()
+	from, to, key := batchKey(shard, first), batchKey(shard, before), trimKey(shard)
+	err := b.DeleteRange(from[:], to[:], nil)
+	if err == nil {
+		err = b.Set(key[:], encodeTrim(key[:], before), nil)
+	}
+	if err != nil {
+		return err
+	}
+	// Not lost with power: what it would bring back is only read once more.
+	if err := s.commit(b, pebble.NoSync); err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+func encodeTrim(key []byte, before journal.Position) []byte {
+	batch := binary.BigEndian.AppendUint64(nil, uint64(before))
+	value := append([]byte{batchFormat}, 0, 0, 0, 0)
+	binary.BigEndian.PutUint32(value[1:], checksum(key, batch))
+	return append(value, batch...)
+}
+
+func decodeTrim(key, value []byte) (journal.Position, error) {
+	batch, err := decodeBatch(key, value)
+	if err != nil {
+		return 0, err
+	}
+	if len(batch) != 8 {
+		return 0, errShort
+	}
+	return journal.Position(binary.BigEndian.Uint64(batch)), nil
+}
+
+// Close implements [journal.Journal].
+func (j *shardJournal) Close() error {
+	j.mu.Lock()
+	if !j.closed {
+		j.closed = true
+		if j.err == nil {
+			j.err = journal.ErrClosed
+		}
+		close(j.end)
+	}
+	j.mu.Unlock()
+	select {
+	case <-j.done:
+	case <-j.s.ended:
+	}
+	j.s.mu.Lock()
+	defer j.s.mu.Unlock()
+	if j.s.journals[j.shard] == j {
+		delete(j.s.journals, j.shard)
+	}
+	return nil
+}

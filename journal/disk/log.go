@@ -1,0 +1,38 @@
+package disk
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// pebbleLog takes what Pebble says. Its fatal words end the store and not the process, which is not Pebble's to end.
+type pebbleLog struct{ s *Store }
+
+// Infof implements [pebble.Logger].
+func (l pebbleLog) Infof(format string, args ...any) { l.debug(format, args) }
+
+// Errorf implements [pebble.Logger].
+func (l pebbleLog) Errorf(format string, args ...any) { l.debug(format, args) }
+
+// Fatalf implements [pebble.Logger]. It returns, and then Pebble goes on as if nothing had happened: after each call that
+// writes, [Store.failure] has the last word.
+func (l pebbleLog) Fatalf(format string, args ...any) {
+	l.s.fail(fmt.Errorf(format, args...)) //nolint:govet // Pebble's formats
+}
+
+func (l pebbleLog) debug(format string, args []any) {
+	if l.s.log.Enabled(l.s.ctx, slog.LevelDebug) {
+		l.s.log.Debug("pebble: " + fmt.Sprintf(format, args...))
+	}
+}
+
+func (s *Store) events() *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: s.backgroundError,
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.fail(fmt.Errorf("%s is damaged: %w", info.Path, info.Details))
+		},
+	}
+}

@@ -1,0 +1,57 @@
+package disk
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options for [Open]. The zero Options are good for one shard.
+type Options struct {
+	// Shards is the number of journals. It is fixed when the store is made; 0 stands for 1 in a new store, and for what
+	// it has in an old one.
+	Shards int
+	// FsyncInterval, if not 0, keeps batches without waiting for the disk, and fsyncs them this often: a power cut loses
+	// what came since. 0 fsyncs before a batch counts as kept.
+	FsyncInterval time.Duration
+	// Log is for what an operator has to know, and at level debug for what Pebble says. Default: nothing is logged.
+	Log *slog.Logger
+	// AllowMemory takes a directory in memory too (tmpfs, ramfs), which survives the process and not the machine.
+	AllowMemory bool
+
+	fs vfs.FS // for tests; the operating system's else
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
+	return o
+}
+
+const (
+	// memTable is how much is in memory before it is written out, and so about the size of a write-ahead log: what a
+	// start after a crash has to read again.
+	memTable = 16 << 20
+	// cache is for recent blocks. A log is read once, from its beginning to its end: there is little to gain.
+	cache = 8 << 20
+)
+
+func (s *Store) pebbleOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS:                          s.fs,
+		Logger:                      pebbleLog{s},
+		FormatMajorVersion:          pebble.FormatWALSyncChunks,
+		CacheSize:                   cache,
+		MemTableSize:                memTable,
+		MemTableStopWritesThreshold: 4,
+	}
+	o.EventListener = s.events()
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	return o
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package disk
+
+import (
+	"errors"
+	"syscall"
+)
+
+// refuseMemory cannot tell on this system.
+func refuseMemory(string) error { return nil }
+
+func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }

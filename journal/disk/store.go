@@ -1,0 +1,361 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// closeWait is how long Close waits for a disk that does not answer.
+const closeWait = 10 * time.Second
+
+// A Store is an open directory with the journals of all shards. It is safe for concurrent use.
+type Store struct {
+	fs     vfs.FS
+	dir    directory
+	format format
+	every  time.Duration // Options.FsyncInterval
+	log    *slog.Logger
+	lock   io.Closer
+	db     *pebble.DB
+
+	ctx    context.Context // ends when the store closes
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the goroutines of the store
+
+	failed  chan error            // cap 1
+	ended   chan struct{}         // closed after failure was set
+	failure atomic.Pointer[error] // the first error of the disk
+
+	mu       sync.Mutex
+	journals map[uint16]*shardJournal // open ones
+	closing  bool
+	closed   chan struct{} // Close is done
+	closeErr error
+}
+
+// Open opens the store in a directory, and makes both if need be. It refuses what another process uses, what is damaged,
+// and what only looks like a disk.
+func Open(dir string, options Options) (*Store, error) {
+	options = options.withDefaults()
+	if options.Shards < 0 || options.Shards > 1<<16 {
+		return nil, fmt.Errorf("a store of %d shards: 1 to 65536 are possible", options.Shards)
+	}
+	d := directory{options.fs, dir}
+	if err := d.fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if d.fs == vfs.Default && !options.AllowMemory {
+		if err := refuseMemory(dir); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := d.lock()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		fs: options.fs, dir: d, every: options.FsyncInterval, log: options.Log, lock: lock,
+		failed: make(chan error, 1), ended: make(chan struct{}), closed: make(chan struct{}),
+		journals: make(map[uint16]*shardJournal),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.open(options.Shards); err != nil {
+		s.cancel()
+		return nil, errors.Join(err, lock.Close())
+	}
+	if s.every > 0 {
+		s.wg.Go(s.syncEvery)
+	}
+	return s, nil
+}
+
+func (s *Store) open(shards int) error {
+	made, err := s.dir.has(formatName)
+	if err != nil {
+		return err
+	}
+	if !made {
+		return s.make(max(shards, 1))
+	}
+	if s.format, err = s.dir.readFormat(); err != nil {
+		return err
+	}
+	if shards != 0 && shards != s.format.shards {
+		return fmt.Errorf("%s has %d shards, not %d: their number is fixed when a store is made; start with %d",
+			s.dir.path, s.format.shards, shards, s.format.shards)
+	}
+	if err := s.dir.checkKeys(); err != nil {
+		return err
+	}
+	options := s.pebbleOptions()
+	options.ErrorIfNotExists = true
+	return s.openLog(options)
+}
+
+func (d directory) readFormat() (format, error) {
+	file, err := d.read(formatName)
+	if err != nil {
+		return format{}, err
+	}
+	f, err := parseFormat(file)
+	if errors.Is(err, ErrNewer) {
+		return format{}, fmt.Errorf("%s: %w", d.path, err)
+	}
+	if err != nil {
+		return format{}, fmt.Errorf("%w: %s: %w: put the file back from a backup", ErrDamaged, d.file(formatName), err)
+	}
+	return f, nil
+}
+
+// make makes a store. The format is written last: until it is there, a start begins from the beginning.
+func (s *Store) make(shards int) error {
+	strange, err := s.dir.strange()
+	if err != nil {
+		return err
+	}
+	if len(strange) > 0 {
+		return fmt.Errorf("%s has no store and is not empty (%s is in it): choose another directory", s.dir.path, strange[0])
+	}
+	if err := s.fs.MkdirAll(s.dir.file(logName), 0o700); err != nil {
+		return err
+	}
+	if err := s.openLog(s.pebbleOptions()); err != nil {
+		return err
+	}
+	err = s.finish(format{newNumber(), shards})
+	if err != nil {
+		err = errors.Join(err, s.db.Close())
+	}
+	return err
+}
+
+func (s *Store) finish(f format) error {
+	empty, err := s.empty()
+	if err != nil {
+		return damaged(err)
+	}
+	if !empty {
+		return fmt.Errorf("%w: %s is missing, and there are batches: put the file back from a backup",
+			ErrDamaged, s.dir.file(formatName))
+	}
+	keys, err := s.dir.has(keysName)
+	if err == nil && !keys {
+		err = s.dir.write(keysName, newKeys(time.Now()))
+	}
+	if err == nil {
+		err = s.dir.checkKeys()
+	}
+	if err == nil {
+		err = s.dir.write(formatName, f.encode())
+	}
+	s.format = f
+	return err
+}
+
+func (s *Store) empty() (bool, error) {
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return false, err
+	}
+	found := it.First()
+	return !found, errors.Join(it.Error(), it.Close())
+}
+
+func (s *Store) openLog(options *pebble.Options) error {
+	db, err := openPebble(s.dir.file(logName), options)
+	if err == nil && s.failure.Load() != nil {
+		err = *s.failure.Load()
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", s.dir.file(logName), damaged(err))
+	}
+	s.db = db
+	return nil
+}
+
+// openPebble turns what Pebble makes of damage that it did not expect into an error.
+func openPebble(dir string, options *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+	}()
+	return pebble.Open(dir, options)
+}
+
+// damaged marks an error of Pebble's about damage as one.
+func damaged(err error) error {
+	if pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("%w: %w: restore the directory from a backup", ErrDamaged, err)
+	}
+	return err
+}
+
+// Number returns the number of the store: random, fixed when it was made, and part of every handle.
+func (s *Store) Number() uint32 { return s.format.number }
+
+// Shards returns the number of journals.
+func (s *Store) Shards() int { return s.format.shards }
+
+// Keys returns the path of the file with the keys that sign handles.
+func (s *Store) Keys() string { return s.dir.file(keysName) }
+
+// Failed returns a channel that gets an error when the disk failed. Nothing is kept any more then, and the process has to
+// end: the next start tells what was.
+func (s *Store) Failed() <-chan error { return s.failed }
+
+// fail ends the store. The first error is the one that counts.
+func (s *Store) fail(err error) {
+	err = fmt.Errorf("%s: the disk failed: %w", s.dir.path, err)
+	if s.failure.CompareAndSwap(nil, &err) {
+		s.failed <- err
+		close(s.ended)
+	}
+}
+
+// err is the reason why the store is no more, if so.
+func (s *Store) err() error {
+	if p := s.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// backgroundError takes errors of Pebble's own writing. It would repeat at once what has just failed; as the process ends
+// soon, it is only held back a bit.
+func (s *Store) backgroundError(err error) {
+	if s.failure.Load() != nil {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-s.ctx.Done():
+		}
+	}
+	s.fail(err)
+}
+
+// commit writes to the store and returns when it is kept. It may block for as long as the disk does.
+func (s *Store) commit(b *pebble.Batch, sync *pebble.WriteOptions) (err error) {
+	defer func() {
+		// Pebble panics when it cannot go on to the next log. It holds locks then that nobody gets any more.
+		if r := recover(); r != nil {
+			s.fail(fmt.Errorf("%v", r))
+			err = s.err()
+		}
+	}()
+	if err := s.err(); err != nil {
+		return err
+	}
+	err = s.db.Apply(b, sync)
+	if failure := s.err(); failure != nil {
+		return failure // also when Apply has returned nil: see [pebbleLog.Fatalf]
+	}
+	if err != nil {
+		s.fail(err)
+		return s.err()
+	}
+	return nil
+}
+
+// syncEvery is the goroutine that makes batches durable that did not wait for it.
+func (s *Store) syncEvery() {
+	tick := time.NewTicker(s.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			b := s.db.NewBatch()
+			if err := b.LogData(nil, nil); err != nil || s.commit(b, pebble.Sync) != nil {
+				return
+			}
+		case <-s.ended:
+			return
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// Journal opens the journal of a shard, one of 0 to Shards-1. A journal is open once at a time.
+func (s *Store) Journal(shard int) (journal.Journal, error) {
+	if shard < 0 || shard >= s.format.shards {
+		return nil, fmt.Errorf("the store has no shard %d: it has %d", shard, s.format.shards)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return nil, journal.ErrClosed
+	}
+	if s.journals[uint16(shard)] != nil {
+		return nil, fmt.Errorf("the journal of shard %d is open already", shard)
+	}
+	j, err := s.openJournal(uint16(shard))
+	if err != nil {
+		return nil, err
+	}
+	s.journals[uint16(shard)] = j
+	return j, nil
+}
+
+// Close closes all journals and the store. It waits for what is under way, but not longer than 10 seconds for a disk that
+// does not answer. Closing again does nothing, and returns the same.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		<-s.closed
+		return s.closeErr
+	}
+	s.closing = true
+	journals := make([]*shardJournal, 0, len(s.journals))
+	for _, j := range s.journals {
+		journals = append(journals, j)
+	}
+	s.mu.Unlock()
+
+	done := make(chan error, 1)
+	go func() { done <- s.close(journals) }()
+	select {
+	case s.closeErr = <-done:
+	case <-time.After(closeWait):
+		s.closeErr = fmt.Errorf("%s: the disk did not answer for %v; what was confirmed is kept", s.dir.path, closeWait)
+	}
+	close(s.closed)
+	return s.closeErr
+}
+
+func (s *Store) close(journals []*shardJournal) error {
+	var err error
+	for _, j := range journals {
+		err = errors.Join(err, j.Close())
+	}
+	s.cancel()
+	s.wg.Wait()
+	return errors.Join(err, s.closeLog(), s.lock.Close())
+}
+
+func (s *Store) closeLog() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.fail(fmt.Errorf("%v", r))
+			err = s.err()
+		}
+	}()
+	if s.err() == nil {
+		// What is in tables has checksums all over. At the end of a log, damage and a crash look the same.
+		if err := s.db.Flush(); err != nil {
+			s.fail(err)
+		}
+	}
+	return errors.Join(s.err(), s.db.Close())
+}
