@@ -42,6 +42,12 @@ type Config struct {
 	// JournalSlack is how many bytes more than what is live a shard's journal may have, and half of that, before what is live
 	// is carried forward and the rest trimmed. Default 64 MiB.
 	JournalSlack int64
+	// JournalPatience is how long nothing may be kept until those who wait for it are cut off, see [Session.CutOff].
+	// Default 2 s.
+	JournalPatience time.Duration
+	// MaxUnkept is how many bytes of facts of a shard may wait for its journal; with more, it takes no operations.
+	// Default 8 MiB.
+	MaxUnkept int
 	// Now is the clock. It is asked once; from then on time runs on by itself, so that a clock that is set does not end
 	// leases and pipes before their time, or keep them beyond it. Default: time.Now.
 	Now func() time.Time
@@ -68,12 +74,15 @@ type Broker struct {
 	carryMu  sync.Mutex
 	carrying bool
 	toCarry  []*runner // that have something for other shards
+
+	failed chan error // cap 1
 }
 
 // Open makes a broker and, with a journal, restores what was kept.
 func Open(cfg Config) (*Broker, error) {
 	b := &Broker{
 		store: cfg.Store, log: cfg.Logger, sessions: make(map[string]*Session), budget: newBudget(cfg.MemoryLimit, cfg.Quota),
+		failed: make(chan error, 1),
 	}
 	started, began := time.Now(), time.Now()
 	if cfg.Now != nil {
@@ -142,7 +151,7 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 		return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
 	}
 	s.journalled = true
-	r.keeper = newKeeper(r, j, log)
+	r.keeper = newKeeper(r, j, &cfg, log)
 	return r, nil
 }
 
@@ -217,21 +226,30 @@ func (b *Broker) QueueStatistics(tenant uint32, prefix string) []QueueInfo {
 	return all
 }
 
-// Shutdown drains, and ends what cannot outlive the process: without a journal every open pipe ends SHUTTING_DOWN. Their
-// readers are told.
+// Shutdown drains. Without a journal every open pipe ends SHUTTING_DOWN, and its readers are told. With one, everything
+// stays as it is for the next run: no operation is taken any more, sessions that close leave their leases and readers
+// behind, and when Shutdown returns all that was accepted is kept, and its events wait in their sessions, unless the
+// journal has stalled.
 func (b *Broker) Shutdown() {
 	b.Drain()
 	for _, r := range b.runners {
 		if r.keeper != nil {
+			r.run(func(s *shard) { s.frozen = true })
 			continue
 		}
 		for more := true; more; {
 			r.run(func(s *shard) { more = s.endPipes(10_000) })
 		}
 	}
+	for _, r := range b.runners {
+		if r.keeper != nil {
+			r.keeper.flush()
+		}
+	}
 }
 
-// Close stops the broker's timers and goroutines and closes its journals. Operations after it are dropped.
+// Close keeps what is left, stops the broker's timers and goroutines, and closes its journals. Operations after it are
+// dropped.
 func (b *Broker) Close() error {
 	var errs []error
 	for _, r := range b.runners {

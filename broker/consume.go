@@ -220,6 +220,10 @@ func (s *shard) fireConsumer(slot uint32) {
 		return
 	}
 	if c.away {
+		if s.now < s.pardonUntil {
+			s.wheel.set(timerRef{timerConsumer, slot}, s.pardonUntil)
+			return
+		}
 		s.giveUp(c)
 		s.returnHeld(c, "its consumer was lost and did not come back")
 		return

@@ -106,7 +106,7 @@ func (s *Session) openEdge(home uint16, op *Op, r *Consume, parts []*Consume) {
 		if len(p.Queues) > 0 {
 			e.feeding++
 		}
-		s.broker.runners[i].runKept(func(sh *shard) {
+		kept := s.broker.runners[i].runKept(false, func(sh *shard) {
 			if l := s.linkAt(sh); l != nil {
 				started.Created = append(started.Created, sh.queuesFor(l, p)...)
 				e.activeAt = sh.now
@@ -115,6 +115,10 @@ func (s *Session) openEdge(home uint16, op *Op, r *Consume, parts []*Consume) {
 				started.ConsumerID = sh.consumerID()
 			}
 		})
+		if !kept {
+			s.cutOff(errJournalSlow())
+			return
+		}
 	}
 	s.mu.Lock()
 	if s.edges == nil {

@@ -180,10 +180,13 @@ func (e *edge) finish(err *Error) {
 		return
 	}
 	for _, number := range e.shards {
-		e.session.broker.runners[number].runKept(e.part(func(sh *shard, c *consumer) {
+		kept := e.session.broker.runners[number].runKept(false, e.part(func(sh *shard, c *consumer) {
 			sh.removeConsumer(c)
 			sh.returnHeld(c, "its consumer ended")
 		}))
+		if !kept {
+			e.session.cutOff(errJournalSlow())
+		}
 	}
 	e.last(err)
 }

@@ -54,13 +54,15 @@ const (
 	ReasonConsumerTakenOver Reason = "CONSUMER_TAKEN_OVER"
 	ReasonConsumerUnknown   Reason = "CONSUMER_UNKNOWN"
 	ReasonDraining          Reason = "DRAINING"
+	ReasonJournalSlow       Reason = "JOURNAL_SLOW"
+	ReasonJournalFailed     Reason = "JOURNAL_FAILED"
 	ReasonServerOverloaded  Reason = "SERVER_OVERLOADED"
 	ReasonTenantQuota       Reason = "TENANT_QUOTA"
 	ReasonPipeQuota         Reason = "PIPE_QUOTA"
 )
 
 // An Error says what is wrong with an operation. It is an event's body where an operation is refused; the operation has
-// then changed nothing.
+// then changed nothing. It may also say why a session was cut off, see [Session.CutOff].
 type Error struct {
 	Code   Code
 	Reason Reason
@@ -70,6 +72,8 @@ type Error struct {
 	Text string
 	// RetryAfter is how long to wait before repeating; 0 where that does not help.
 	RetryAfter time.Duration
+	// OutcomeUnknown says that what was asked may have been carried out.
+	OutcomeUnknown bool
 	// Metadata has further facts, e.g. first_sequence.
 	Metadata map[string]string
 }

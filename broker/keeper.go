@@ -1,47 +1,68 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/replyq/replyq/journal"
 )
 
 // A keeper writes a shard's facts to its journal and releases what waits for them. While one batch is being kept the
-// next one gathers, so one append serves all operations that came meanwhile.
+// next one gathers, so one append serves all operations that came meanwhile. What it does when the journal does not keep
+// up is in stall.go.
 //
 // Its fields are guarded by the runner's lock.
 type keeper struct {
-	runner  *runner
-	journal journal.Journal
-	ctx     context.Context // ends when the keeper closes
-	cancel  context.CancelFunc
-	wake    chan struct{} // cap 1
-	wg      sync.WaitGroup
+	runner   *runner
+	journal  journal.Journal
+	ctx      context.Context // ends when the keeper closes
+	cancel   context.CancelFunc
+	wake     chan struct{} // cap 1
+	wg       sync.WaitGroup
+	patience time.Duration // how long an append may take until who waits is told
+	most     int           // bytes of facts that may wait
 
 	facts   []byte // to be kept next
 	next    bundle // waits for facts
 	writing bool   // an append is under way
-	failed  bool   // the journal has ended: nothing more is released
+	now     bundle // waits for that append
+	began   time.Time
+	size    int         // of its facts
+	slow    *time.Timer // fires when it takes too long
+
+	stalled bool  // an append takes too long
+	late    bool  // the shard's time stands still
+	failed  error // the journal has ended: nothing more is released
 	log     logSize
 }
 
-func newKeeper(r *runner, j journal.Journal, log logSize) *keeper {
+func newKeeper(r *runner, j journal.Journal, cfg *Config, log logSize) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &keeper{runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), log: log}
+	return &keeper{
+		runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
+		patience: cmp.Or(cfg.JournalPatience, defaultJournalPatience), most: cmp.Or(cfg.MaxUnkept, defaultMaxUnkept), log: log,
+	}
 }
 
-func (k *keeper) start() { k.wg.Go(k.write) }
+func (k *keeper) start() {
+	k.slow = time.AfterFunc(time.Hour, k.tooSlow)
+	k.slow.Stop()
+	k.wg.Go(k.write)
+}
 
 // putLocked takes over what the shard left. What no unkept fact precedes is released at once.
-func (k *keeper) putLocked(s *shard, kept chan struct{}) (carry bool) {
-	if k.failed {
+func (k *keeper) putLocked(s *shard, wait *keptWait) (carry bool) {
+	if k.failed != nil {
 		// The shard has facts that nobody will know: what it says is not said any more.
+		cutOff(s.out, errJournalFailed())
 		clear(s.out)
 		s.out, s.sends, s.facts = s.out[:0], nil, s.facts[:0]
-		if kept != nil {
-			close(kept)
-		}
+		wait.end(false)
 		return false
 	}
 	k.facts = append(k.facts, s.facts...)
@@ -51,25 +72,32 @@ func (k *keeper) putLocked(s *shard, kept chan struct{}) (carry bool) {
 	s.out = s.out[:0]
 	k.next.sends = append(k.next.sends, s.sends...)
 	s.sends = nil
-	if kept != nil {
-		k.next.done = append(k.next.done, kept)
+	if wait != nil {
+		k.next.waits = append(k.next.waits, wait)
 	}
 	if len(k.facts) == 0 && !k.writing {
 		b := k.next
 		k.next = bundle{}
 		return k.releaseLocked(b)
 	}
+	if k.stalled {
+		k.cutWaitingLocked(&k.next, errJournalSlow())
+	}
+	k.wakeWriter()
+	return false
+}
+
+func (k *keeper) wakeWriter() {
 	select {
 	case k.wake <- struct{}{}:
 	default:
 	}
-	return false
 }
 
 func (k *keeper) releaseLocked(b bundle) (carry bool) {
 	k.runner.handOverLocked(b.out)
-	for _, done := range b.done {
-		close(done)
+	for _, w := range b.waits {
+		w.end(true)
 	}
 	k.runner.sends = append(k.runner.sends, b.sends...)
 	return len(b.sends) > 0
@@ -77,28 +105,30 @@ func (k *keeper) releaseLocked(b bundle) (carry bool) {
 
 // write is the keeper's goroutine: it appends what has gathered, batch after batch.
 func (k *keeper) write() {
-	r := k.runner
 	for {
 		select {
 		case <-k.ctx.Done():
 			return
 		case <-k.wake:
 		}
-		for k.writeOne(r) {
+		for k.writeOne() {
 		}
 	}
 }
 
-func (k *keeper) writeOne(r *runner) (more bool) {
+func (k *keeper) writeOne() (more bool) {
+	r := k.runner
 	r.mu.Lock()
-	facts, b := k.facts, k.next
-	if len(facts) == 0 && len(b.out) == 0 && len(b.sends) == 0 && len(b.done) == 0 || k.failed {
+	if len(k.facts) == 0 && k.next.isEmpty() || k.failed != nil {
 		r.mu.Unlock()
 		return false
 	}
-	k.facts, k.next, k.writing = nil, bundle{}, true
-	own, over := len(facts), false
-	if own > 0 {
+	facts := k.facts
+	k.now, k.facts, k.next, k.writing, k.size = k.next, nil, bundle{}, true, len(facts)
+	over := false
+	if k.size > 0 {
+		k.began = time.Now()
+		k.slow.Reset(k.patience)
 		facts, over = k.log.carry(r.shard.st, facts)
 	}
 	r.mu.Unlock()
@@ -108,22 +138,22 @@ func (k *keeper) writeOne(r *runner) (more bool) {
 		at, err = k.journal.Append(k.ctx, facts)
 	}
 	r.mu.Lock()
-	k.writing = false
+	k.slow.Stop()
 	if err == nil && len(facts) > 0 {
-		needed = k.log.appended(at, len(facts), len(facts) > own, over)
+		needed = k.log.appended(at, len(facts), len(facts) > k.size, over)
 	}
+	b := k.now
 	if err != nil {
-		k.failed = true
-		for _, done := range append(b.done, k.next.done...) {
-			close(done)
-		}
-		k.next = bundle{}
+		k.failLocked(err)
 		r.mu.Unlock()
 		if k.ctx.Err() == nil {
-			r.log.Error("the journal failed; nothing more is confirmed until a restart", "shard", r.number, "error", err)
+			r.log.Error("the journal failed: nothing more is confirmed", slog.Int("shard", int(r.number)), slog.Any("error", err))
+			r.broker.fail(err)
 		}
 		return false
 	}
+	k.now, k.writing, k.size = bundle{}, false, 0
+	tell := k.goOnLocked()
 	carry := k.releaseLocked(b)
 	woken := r.takeWokenLocked()
 	r.mu.Unlock()
@@ -131,6 +161,7 @@ func (k *keeper) writeOne(r *runner) (more bool) {
 	if carry {
 		r.broker.carry(r)
 	}
+	tell()
 	if needed > 0 {
 		k.trim(needed)
 	}
@@ -144,16 +175,49 @@ func (k *keeper) trim(before journal.Position) {
 	}
 }
 
+// flush returns when all that waits now is kept, or does not seem to be for long.
+func (k *keeper) flush() (kept bool) {
+	r := k.runner
+	w := &keptWait{done: make(chan struct{})}
+	r.mu.Lock()
+	switch {
+	case k.failed != nil || k.stalled:
+		r.mu.Unlock()
+		return false
+	case len(k.facts) == 0 && !k.writing && k.next.isEmpty():
+		r.mu.Unlock()
+		return true
+	}
+	k.next.waits = append(k.next.waits, w)
+	k.wakeWriter()
+	r.mu.Unlock()
+	<-w.done
+	return w.kept
+}
+
+// close keeps what is left, if that goes on, and closes the journal.
 func (k *keeper) close() error {
+	var lost error
+	if !k.flush() {
+		lost = k.loss()
+	}
 	k.cancel()
 	k.wg.Wait()
 	k.runner.mu.Lock()
-	b := k.next
-	k.next = bundle{}
-	k.failed = true // who waits is let go, and learns nothing
-	for _, done := range b.done {
-		close(done)
+	if k.failed == nil {
+		k.failLocked(journal.ErrClosed)
 	}
 	k.runner.mu.Unlock()
-	return k.journal.Close()
+	return errors.Join(lost, k.journal.Close())
+}
+
+// loss says what a stop would not wait for; nil if the journal has failed, which was reported.
+func (k *keeper) loss() error {
+	k.runner.mu.Lock()
+	defer k.runner.mu.Unlock()
+	if k.failed != nil {
+		return nil
+	}
+	return fmt.Errorf("broker: the journal of shard %d has stalled: %d bytes of facts may be lost, of which nobody was told",
+		k.runner.number, k.size+len(k.facts))
 }

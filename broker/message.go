@@ -210,6 +210,8 @@ func (s *shard) fireMessage(slot uint32) {
 	m := s.st.messages.at(slot)
 	waits := m.state == messageReady || m.state == messageDelayed
 	switch {
+	case m.state == messageLeased && s.now < s.pardonUntil && m.until <= s.now:
+		s.wheel.set(timerRef{timerMessage, slot}, s.pardonUntil)
 	case m.state == messageLeased && m.live.holder == nil:
 		s.giveBack(slot, returning{failed: true, text: "its consumer did not come back after the server's restart"})
 	case m.state == messageLeased && m.until <= s.now:

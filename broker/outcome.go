@@ -73,7 +73,14 @@ func (s *shard) closeLink(l *link) {
 		return
 	}
 	l.closed = true
+	if s.frozen {
+		return // its client finds all as it was in the next run
+	}
+	forced := l.session.CutOff() != nil
 	for _, c := range inOrder(l.consumers) {
+		if forced {
+			c.grace = max(c.grace, orphanWait) // it was not its own doing
+		}
 		s.leave(c, "its consumer was lost")
 	}
 	for _, slot := range l.readers.All() {

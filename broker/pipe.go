@@ -394,6 +394,10 @@ func (s *shard) firePipe(slot uint32) {
 	case p.deadline <= s.now:
 		s.expire(slot)
 	case p.live.leftAt != 0 && p.live.leftAt+p.options.grace <= s.now:
+		if s.now < s.pardonUntil {
+			s.wheel.set(timerRef{timerPipe, slot}, earlier(p.deadline, s.pardonUntil))
+			return
+		}
 		if s.abandonable(p) {
 			s.end(slot, pipeEnding{reason: EndCancelled, text: "abandoned: its caller has been gone for the disconnect grace"})
 			return

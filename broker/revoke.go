@@ -50,7 +50,10 @@ func (s *shard) revoke(l *link, op *Op, ref pipeRef, field, text string) {
 func (s *Session) endPipeAcross(home uint16, op *Op, r *EndPipe) {
 	var ref pipeRef
 	var err *Error
-	s.broker.runners[home].runKept(func(sh *shard) { ref, err = sh.pipeOf(s.identity.Tenant, r.Message) })
+	if !s.broker.runners[home].runKept(false, func(sh *shard) { ref, err = sh.pipeOf(s.identity.Tenant, r.Message) }) {
+		s.cutOff(errJournalSlow())
+		return
+	}
 	if err != nil {
 		s.refuseAt(home, op, err)
 		return

@@ -34,8 +34,10 @@ type runner struct {
 type bundle struct {
 	out   []outgoing
 	sends []*factpb.Sent
-	done  []chan struct{} // closed when the bundle is released
+	waits []*keptWait
 }
+
+func (b *bundle) isEmpty() bool { return len(b.out) == 0 && len(b.sends) == 0 && len(b.waits) == 0 }
 
 func (r *runner) start() {
 	r.mu.Lock()
@@ -81,26 +83,29 @@ func (r *runner) callLocked(f func(*shard)) {
 		}
 	}()
 	r.shard.pressed = r.broker.budget.pressed()
-	r.shard.advance(TimeOf(r.broker.now()))
+	if !r.shard.frozen && (r.keeper == nil || !r.keeper.standsStillLocked()) {
+		r.shard.advance(TimeOf(r.broker.now()))
+	}
 	f(r.shard)
 	r.shard.finish()
 	ended = true
 }
 
-// runKept does so, and returns when the facts of f are kept, or never will be.
-func (r *runner) runKept(f func(*shard)) (yes bool) {
+// runKept does so, and returns when the facts of f are kept. It returns false if that is not so after a while, or never
+// will be; a patient one waits for as long as it takes.
+func (r *runner) runKept(patient bool, f func(*shard)) (yes bool) {
 	if r.keeper == nil {
 		r.run(f)
 		return true
 	}
-	kept := make(chan struct{})
+	wait := &keptWait{patient: patient, done: make(chan struct{})}
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
 		return false
 	}
 	r.callLocked(f)
-	carry := r.afterLocked(kept)
+	carry := r.afterLocked(wait)
 	notes := r.shard.takeNotes()
 	woken := r.takeWokenLocked()
 	r.mu.Unlock()
@@ -108,16 +113,14 @@ func (r *runner) runKept(f func(*shard)) (yes bool) {
 	if carry {
 		r.broker.carry(r)
 	}
-	<-kept
+	<-wait.done
 	handNotes(r, notes)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.keeper.failed
+	return wait.kept
 }
 
 // afterLocked hands over what the shard left, at once or when it is kept, and sets the timer. It reports whether there
 // is something to carry to other shards.
-func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
+func (r *runner) afterLocked(wait *keptWait) (carry bool) {
 	s := r.shard
 	r.broker.budget.take(s)
 	if r.keeper == nil {
@@ -130,7 +133,10 @@ func (r *runner) afterLocked(kept chan struct{}) (carry bool) {
 			s.sends = nil
 		}
 	} else {
-		carry = r.keeper.putLocked(s, kept)
+		carry = r.keeper.putLocked(s, wait)
+	}
+	if r.shard.frozen || r.keeper != nil && r.keeper.late {
+		return carry // nothing is due until its time goes on
 	}
 	if next := s.due(); next != 0 && r.timer != nil && (r.armed == 0 || next < r.armed || r.armed <= s.now) {
 		r.armed = next
@@ -216,7 +222,7 @@ func (b *Broker) carryFrom(r *runner) {
 			continue
 		}
 		var result sentResult
-		if !b.runners[e.Target].runKept(func(s *shard) { result = s.receiveFrom(r.number, e) }) {
+		if !b.runners[e.Target].runKept(true, func(s *shard) { result = s.receiveFrom(r.number, e) }) {
 			continue // it stays in the outbox, for the next run of the broker
 		}
 		r.run(func(s *shard) { s.received(uint16(e.Target), e.Number, result) })

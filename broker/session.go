@@ -49,6 +49,7 @@ type Session struct {
 	uncounted bool  // it has ended: events are not counted any more
 	signalled bool
 	takenOver bool
+	cut       *Error
 	edges     map[uint64]*edge // consumers over several shards, by operation; nil until there is one
 }
 
@@ -152,7 +153,7 @@ func (s *Session) readyNow() {
 	}
 }
 
-// Ready receives when events wait, or the session was taken over.
+// Ready receives when events wait, or the session was taken over or cut off.
 func (s *Session) Ready() <-chan struct{} { return s.ready }
 
 // Take appends all waiting events to buf and removes them from the session. The events of one operation are in order.
@@ -172,6 +173,25 @@ func (s *Session) TakenOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.takenOver
+}
+
+// CutOff says why the session's stream has to be ended, as if its connection were cut: what it waits for may not come. It is
+// nil if that is not so. Ready receives when it changes. The client may come back and repeat what had no answer.
+func (s *Session) CutOff() *Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cut
+}
+
+// cutOff has the session's stream ended. A shard's lock may be held.
+func (s *Session) cutOff(err *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut == nil {
+		s.cut = err
+		s.signalled = true
+		s.readyNow()
+	}
 }
 
 // AnsweredBelow sets the low-water mark: the client will not repeat operations with a smaller number.

@@ -293,6 +293,7 @@ func TestPromise6NothingIsSaidBeforeItIsKept(t *testing.T) {
 		lost := c.do(&broker.Enqueue{Queue: "q"})
 		let <- errors.New("disk gone")
 		c.quiet(lost)
+		c.isCut(broker.ReasonJournalFailed)
 		c.quiet(c.do(&broker.ListQueues{}))
 		c.s.Close()
 	})

@@ -39,6 +39,8 @@ type shard struct {
 	noAutoCreate bool
 	maxKeys      int
 	draining     bool
+	frozen       bool   // it goes on in the next run of the process
+	pardonUntil  Time   // until then nobody loses anything for having been silent, since the journal had stalled
 	endedUpTo    uint32 // pipes in slots up to it were ended because the server stops
 
 	chores    []*chore // one is under way, the others wait

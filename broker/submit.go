@@ -21,7 +21,9 @@ func (s *Session) Submit(ops []Op) {
 		home, alone := s.route(&ops[i])
 		n := i + 1
 		if !alone {
-			s.submitAcross(home, &ops[i])
+			if s.takesEverywhere(home, &ops[i]) {
+				s.submitAcross(home, &ops[i])
+			}
 			i = n
 			continue
 		}
@@ -54,7 +56,9 @@ func (s *Session) submitTo(r *runner, ops []Op, pre *prepared) {
 		}
 		sh.allowed = s.broker.budget.allowance(s.total)
 		for i := range ops {
-			sh.do(l, &ops[i], pre)
+			if s.takesLocked(r, l, &ops[i]) {
+				sh.do(l, &ops[i], pre)
+			}
 		}
 	})
 }
@@ -216,7 +220,7 @@ type crossing struct {
 	home    uint16
 	pre     *prepared
 	held    []heldCarrier
-	lost    bool // what it holds elsewhere could not be kept: it is not carried out
+	lost    bool // what it found or holds elsewhere was not kept in time: it is not carried out
 }
 
 type heldCarrier struct {
@@ -235,7 +239,7 @@ func (x *crossing) hold(stored uint16, h handles.Handle, c carrier) {
 	}
 	ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
 	var r resolved
-	if !x.session.broker.runners[ref.shard].runKept(func(sh *shard) { r = sh.hold(ref, c) }) {
+	if !x.session.broker.runners[ref.shard].runKept(false, func(sh *shard) { r = sh.hold(ref, c) }) {
 		x.lost = true
 	}
 	x.pre.holds[h] = r
@@ -248,7 +252,9 @@ func (x *crossing) hold(stored uint16, h handles.Handle, c carrier) {
 func (x *crossing) look(h handles.Handle) {
 	if x.session.foreign(x.home, h) {
 		ref := pipeRef{h.Shard(), h.Slot(), h.Nonce()}
-		x.session.broker.runners[ref.shard].runKept(func(sh *shard) { x.pre.holds[h] = sh.look(ref) })
+		if !x.session.broker.runners[ref.shard].runKept(false, func(sh *shard) { x.pre.holds[h] = sh.look(ref) }) {
+			x.lost = true
+		}
 	}
 }
 
@@ -270,12 +276,15 @@ func (x *crossing) release() {
 
 // do carries the operation out at home, and takes back what was held if it was refused, or had been carried out before.
 func (x *crossing) do(op *Op) {
-	if x.lost { // and not answered: that journal has ended, and with it the broker's run
+	s := x.session
+	if x.lost {
+		x.release()
+		s.cutOff(errJournalSlow())
 		return
 	}
-	s := x.session
-	s.broker.runners[x.home].run(func(sh *shard) {
-		if l := s.linkAt(sh); l != nil {
+	r := s.broker.runners[x.home]
+	r.run(func(sh *shard) {
+		if l := s.linkAt(sh); l != nil && s.takesLocked(r, l, op) {
 			sh.allowed = s.broker.budget.allowance(s.total)
 			sh.do(l, op, x.pre)
 		}
@@ -345,10 +354,11 @@ func (s *Session) replyAcross(home uint16, op *Op, r *Reply) {
 	x := s.cross(home)
 	if s.foreign(home, r.Lease) {
 		var err *Error
-		s.broker.runners[r.Lease.Shard()].runKept(func(sh *shard) {
+		kept := s.broker.runners[r.Lease.Shard()].runKept(false, func(sh *shard) {
 			x.pre.source, err = sh.checkLease(s.identity.Principal, r.Lease)
 		})
-		if err != nil {
+		x.lost = !kept
+		if kept && err != nil {
 			// The lease may have ended since the reply was carried out.
 			s.broker.runners[home].run(func(sh *shard) {
 				if l := s.linkAt(sh); l != nil && !sh.replyAgain(l, op) {
@@ -414,11 +424,15 @@ func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
 func (s *Session) extendAcross(op *Op, r *ExtendLeases) {
 	out := &Extended{Leases: make([]ExtendedLease, len(r.Leases))}
 	for i, h := range r.Leases {
-		s.broker.runners[s.homeOf(h)].runKept(func(sh *shard) {
+		kept := s.broker.runners[s.homeOf(h)].runKept(false, func(sh *shard) {
 			if l := s.linkAt(sh); l != nil {
 				out.Leases[i] = sh.extendLease(l, h, r)
 			}
 		})
+		if !kept {
+			s.cutOff(errJournalSlow())
+			return
+		}
 	}
 	s.answer(op, out)
 }
@@ -465,11 +479,15 @@ func (s *Session) stopAcross(op *Op, r *StopConsuming) {
 func (s *Session) listAcross(op *Op, r *ListQueues) {
 	all := &QueueList{}
 	for _, runner := range s.broker.runners {
-		runner.run(func(sh *shard) {
+		kept := runner.runKept(false, func(sh *shard) {
 			list := sh.queues(s.identity.Tenant, r)
 			all.Queues = append(all.Queues, list.Queues...)
 			all.More = all.More || list.More
 		})
+		if !kept {
+			s.cutOff(errJournalSlow())
+			return
+		}
 	}
 	if r.Name != "" && len(all.Queues) == 0 {
 		s.refuseAt(0, op, errQueueNotFound("name", r.Name, ""))
