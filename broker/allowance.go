@@ -12,16 +12,20 @@ type allowance struct {
 	replies int64 // bytes of replies that do not end their pipe
 	bytes   int64 // of the tenant's quota
 	pipes   int64 // likewise
+
+	diskFull bool // nothing new is taken: there is hardly any room on the disk
 }
 
 // anything is the allowance where nothing is bounded.
-var anything = allowance{math.MaxInt64, math.MaxInt64, math.MaxInt64, math.MaxInt64} //nolint:gochecknoglobals // read only
+var anything = allowance{memory: math.MaxInt64, replies: math.MaxInt64, bytes: math.MaxInt64, pipes: math.MaxInt64} //nolint:gochecknoglobals // read only
 
 // checkRoom refuses what there is no memory for, or no quota.
 func (s *shard) checkRoom(tenant uint32, bytes, pipes int) *Error {
 	t := s.st.usage.of(tenant)
 	n := int64(bytes)
 	switch a := &s.allowed; {
+	case a.diskFull && (bytes > 0 || pipes > 0):
+		return errDiskFull()
 	case s.st.usage.fresh+n > a.memory:
 		return s.overloaded()
 	case t.freshBytes+n > a.bytes:
@@ -41,7 +45,13 @@ func (s *shard) checkRoom(tenant uint32, bytes, pipes int) *Error {
 
 // checkReplyRoom refuses a reply that leaves its pipe open, when there is no memory for it.
 func (s *shard) checkReplyRoom(r *Reply) *Error {
-	if r.More && r.Kind == ReplyPayload && s.st.usage.fresh+int64(replySize+heapSize(len(r.Body))) > s.allowed.replies {
+	if !r.More || r.Kind != ReplyPayload {
+		return nil
+	}
+	if s.allowed.diskFull {
+		return errDiskFull()
+	}
+	if s.st.usage.fresh+int64(replySize+heapSize(len(r.Body))) > s.allowed.replies {
 		return s.overloaded()
 	}
 	return nil
@@ -59,3 +69,14 @@ func (s *shard) overloaded() *Error {
 		Text: "the server has no memory for more; wait, then repeat. Settling, ending and cancelling go on",
 	}
 }
+
+func errDiskFull() *Error {
+	return &Error{
+		Code: CodeResourceExhausted, Reason: ReasonDiskFull, RetryAfter: overloadRetry,
+		Text: "the server's disk is nearly full; wait, then repeat. Settling, ending and cancelling go on",
+	}
+}
+
+// SetDiskFull says whether the disk is nearly full. While it is, new messages and pipes are refused with DISK_FULL, and replies
+// with more; what lets go of things goes on.
+func (b *Broker) SetDiskFull(full bool) { b.budget.diskFull.Store(full) }

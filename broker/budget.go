@@ -19,6 +19,7 @@ type budget struct {
 	held    atomic.Int64 // beside: what streams take, events on their way, replies that wait for room
 	tenants atomic.Int64 // that have something
 
+	diskFull  atomic.Bool
 	overloads atomic.Uint64 // how often something was refused for want of memory
 
 	mu       sync.RWMutex
@@ -140,6 +141,7 @@ func (b *budget) pressed() bool { return b.limit != 0 && b.used() > b.mark(Memor
 func (b *budget) allowance(t *tenantTotal) allowance {
 	a := allowance{
 		bytes: math.MaxInt64, memory: math.MaxInt64, replies: math.MaxInt64, pipes: b.quota.Pipes - t.pipes.Load(),
+		diskFull: b.diskFull.Load(),
 	}
 	has := t.bytes.Load()
 	if b.quota.Bytes != math.MaxInt64 {

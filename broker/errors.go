@@ -54,6 +54,7 @@ const (
 	ReasonConsumerTakenOver Reason = "CONSUMER_TAKEN_OVER"
 	ReasonConsumerUnknown   Reason = "CONSUMER_UNKNOWN"
 	ReasonDraining          Reason = "DRAINING"
+	ReasonDiskFull          Reason = "DISK_FULL"
 	ReasonJournalSlow       Reason = "JOURNAL_SLOW"
 	ReasonJournalFailed     Reason = "JOURNAL_FAILED"
 	ReasonServerOverloaded  Reason = "SERVER_OVERLOADED"

@@ -39,6 +39,8 @@ type keeper struct {
 	late    bool  // the shard's time stands still
 	failed  error // the journal has ended: nothing more is released
 	log     logSize
+
+	trimming bool
 }
 
 func newKeeper(r *runner, j journal.Journal, cfg *Config, log logSize) *keeper {
@@ -153,6 +155,8 @@ func (k *keeper) writeOne() (more bool) {
 		return false
 	}
 	k.now, k.writing, k.size = bundle{}, false, 0
+	trim := needed > 0 && !k.trimming
+	k.trimming = k.trimming || trim
 	tell := k.goOnLocked()
 	carry := k.releaseLocked(b)
 	woken := r.takeWokenLocked()
@@ -162,14 +166,19 @@ func (k *keeper) writeOne() (more bool) {
 		r.broker.carry(r)
 	}
 	tell()
-	if needed > 0 {
-		k.trim(needed)
+	if trim {
+		k.wg.Go(func() { k.trim(needed) })
 	}
 	return true
 }
 
-// trim forgets what the journal has before a position. If that fails, the next round tries again.
+// trim forgets what the journal has before a position, beside the appends. If that fails, the next round tries again.
 func (k *keeper) trim(before journal.Position) {
+	defer func() {
+		k.runner.mu.Lock()
+		k.trimming = false
+		k.runner.mu.Unlock()
+	}()
 	if err := k.journal.Trim(k.ctx, before); err != nil && k.ctx.Err() == nil {
 		k.runner.log.Warn("the journal was not trimmed", "shard", k.runner.number, "error", err)
 	}

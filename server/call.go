@@ -59,6 +59,7 @@ func (s *service) stream(ctx context.Context, c *caller, op operation, send func
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		cut := bs.CutOff() // before the events, which may be there by now
 		events = bs.Take(events[:0])
 		for i := range events {
 			if over, err := s.event(bs, op.kind, &events[i], send); over || err != nil {
@@ -66,6 +67,9 @@ func (s *service) stream(ctx context.Context, c *caller, op operation, send func
 			}
 		}
 		clear(events)
+		if cut != nil {
+			return cut
+		}
 	}
 }
 

@@ -223,11 +223,15 @@ func (s *service) EnqueueBatch(
 		bs.Submit(ops)
 		var events []broker.Event
 		for b.left > 0 {
+			over := s.isOver(bs)
 			events = bs.Take(events[:0])
 			for i := range events {
 				b.set(int(events[i].Op)-1, events[i].Body)
 			}
 			if b.left > 0 {
+				if over != nil {
+					return nil, over
+				}
 				if err := s.wait(ctx, bs); err != nil {
 					return nil, err
 				}

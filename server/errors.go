@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -203,6 +204,10 @@ func toStatus(err error) (st *status.Status, trailers metadata.MD, known bool) {
 // details are the google.rpc messages for a refusal.
 func details(e *broker.Error) []protoadapt.MessageV1 {
 	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: errorDomain, Metadata: e.Metadata}
+	if e.OutcomeUnknown {
+		info.Metadata = map[string]string{"outcome": "UNKNOWN"}
+		maps.Copy(info.Metadata, e.Metadata)
+	}
 	all := []protoadapt.MessageV1{protoadapt.MessageV1Of(info)}
 	if e.Field != "" && e.Code == broker.CodeInvalidArgument {
 		all = append(all, protoadapt.MessageV1Of(&errdetails.BadRequest{
@@ -292,6 +297,9 @@ func toError(e *broker.Error) *queuepb.Error {
 		Field:    e.Field,
 		Outcome:  queuepb.ErrorOutcome_ERROR_OUTCOME_NOT_APPLIED,
 		Metadata: e.Metadata,
+	}
+	if e.OutcomeUnknown {
+		out.Outcome = queuepb.ErrorOutcome_ERROR_OUTCOME_UNKNOWN
 	}
 	if e.RetryAfter > 0 {
 		out.RetryAfter = durationpb.New(e.RetryAfter)

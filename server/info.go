@@ -24,8 +24,8 @@ func (c *caller) info() *queuepb.GetServerInfoResponse {
 		Version:               c.srv.version,
 		ProtocolVersion:       protocolVersion,
 		BootEpoch:             fmt.Sprintf("%08x", c.srv.broker.Store()),
-		Durability:            queuepb.Durability_DURABILITY_MEMORY,
-		DurabilityDescription: DurabilityDescription,
+		Durability:            c.srv.durability,
+		DurabilityDescription: c.srv.durabilityDescription,
 		Limits:                c.srv.limits.message(),
 		Tenant:                c.id.TenantName,
 		Principal:             c.id.Principal,
@@ -33,5 +33,8 @@ func (c *caller) info() *queuepb.GetServerInfoResponse {
 	}
 }
 
+// inMemory says in words what a confirmed operation survives without a journal.
+const inMemory = "no journal: everything is kept in memory while the process lives, and gone when it ends"
+
 // DurabilityDescription says in words what a confirmed operation survives.
-const DurabilityDescription = "no journal: everything is kept in memory while the process lives, and gone when it ends"
+func (s *Server) DurabilityDescription() string { return s.durabilityDescription }

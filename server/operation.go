@@ -202,6 +202,7 @@ func (s *Server) do(ctx context.Context, c *caller, op operation) (any, error) {
 	bs.Submit([]broker.Op{{ID: 1, Request: op.request, Timeout: op.timeout}})
 	var buf [1]broker.Event
 	for {
+		over := s.isOver(bs) // before the events, which may be there by now
 		for _, event := range bs.Take(buf[:0]) {
 			body := event.Body
 			if op.fix != nil {
@@ -212,18 +213,38 @@ func (s *Server) do(ctx context.Context, c *caller, op operation) (any, error) {
 			}
 			return body, nil
 		}
+		if over != nil {
+			return nil, over
+		}
 		if err := s.wait(ctx, bs); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// wait waits until a broker session has events.
+// wait waits until a broker session has events, or is over.
 func (s *Server) wait(ctx context.Context, bs *broker.Session) error {
 	select {
 	case <-bs.Ready():
 		return nil
+	case <-s.stopping:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// isOver says why nothing more will come for a plain call than what is there; nil if something may.
+func (s *Server) isOver(bs *broker.Session) error {
+	if cut := bs.CutOff(); cut != nil {
+		return cut
+	}
+	select {
+	case <-s.stopping: // the broker has answered all that it has accepted
+		e := errDraining()
+		e.OutcomeUnknown = true
+		return e
+	default:
+		return nil
 	}
 }

@@ -39,8 +39,12 @@ type Config struct {
 	Version string
 	// MaxPayload is the limit for payloads, in bytes. Default 1 MiB; at most 3 MiB.
 	MaxPayload int
-	// MaxPipeTimeout is the longest timeout of a pipe. Default 24 h.
+	// MaxPipeTimeout is the longest timeout of a pipe. Default 30 days with a journal, 24 h without.
 	MaxPipeTimeout time.Duration
+	// Durability says what a confirmed operation survives, by the broker's journal, and DurabilityDescription says it in
+	// words. Default: nothing but the process's life.
+	Durability            queuepb.Durability
+	DurabilityDescription string
 	// MaxConnections is how many connections there may be; one too many is closed at once. Default 4,096.
 	MaxConnections int
 	// MaxConnectionsPerAddress is how many of them may come from one address. Default: no bound.
@@ -60,6 +64,9 @@ type Server struct {
 	version string
 	limits  limits
 	now     func() time.Time
+
+	durability            queuepb.Durability
+	durabilityDescription string
 
 	connections *connections
 	forgeries   forgeries
@@ -95,6 +102,7 @@ type service struct {
 const (
 	defaultMaxPayload     = 1 << 20
 	defaultMaxPipeTimeout = 24 * time.Hour
+	keptMaxPipeTimeout    = 30 * 24 * time.Hour
 	frameLimit            = 4 << 20
 )
 
@@ -131,8 +139,15 @@ func New(cfg Config) (*Server, error) {
 	if s.limits.payload == 0 {
 		s.limits.payload = defaultMaxPayload
 	}
+	s.durability, s.durabilityDescription = cfg.Durability, cfg.DurabilityDescription
+	if s.durability <= queuepb.Durability_DURABILITY_MEMORY {
+		s.durability, s.durabilityDescription = queuepb.Durability_DURABILITY_MEMORY, inMemory
+	}
 	if s.limits.pipeTimeout == 0 {
 		s.limits.pipeTimeout = defaultMaxPipeTimeout
+		if s.durability > queuepb.Durability_DURABILITY_MEMORY {
+			s.limits.pipeTimeout = keptMaxPipeTimeout
+		}
 	}
 	if s.now == nil {
 		s.now = s.broker.Now

@@ -109,6 +109,9 @@ func (s *service) Session(
 	if refused != nil {
 		return refused
 	}
+	if stalled := s.broker.Stalled(); stalled != nil {
+		return stalled // it would repeat what may have been carried out, which nobody can say now
+	}
 	done, refused := s.broker.OpenSession(c.id.Tenant)
 	if refused != nil {
 		return refused

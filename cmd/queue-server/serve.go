@@ -104,7 +104,7 @@ func (c *serveCmd) serve(std streams, signals <-chan os.Signal, code *int) error
 	if err != nil {
 		return errors.Join(err, listener.Close(), b.Close())
 	}
-	c.announce(log, listener.Addr(), apiKeys, limit)
+	c.announce(log, listener.Addr(), srv, apiKeys, limit)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
 	if err = c.await(log, signals, served, keys, apiKeys); err == nil {
@@ -196,11 +196,11 @@ func logReload(log *slog.Logger, file string, err error) {
 }
 
 // announce tells what is running, and what about it an operator should know.
-func (c *serveCmd) announce(log *slog.Logger, addr net.Addr, apiKeys *server.APIKeys, memory int64) {
+func (c *serveCmd) announce(log *slog.Logger, addr net.Addr, srv *server.Server, apiKeys *server.APIKeys, memory int64) {
 	log.Info("serving",
 		slog.String("address", addr.String()),
 		slog.String("version", version),
-		slog.String("durability", server.DurabilityDescription),
+		slog.String("durability", srv.DurabilityDescription()),
 		slog.Int64("memory_limit", memory))
 	if c.KeyFile == "" {
 		log.Warn("handles are signed with a key that dies with this process: after a restart they are refused; " +
