@@ -79,10 +79,12 @@ func (m *model) lost(p *pipe, fate broker.EndReason, replyTo bool) {
 		return
 	}
 	if m.bed.shards > 1 { // which one the pipe's shard heard of last is open
-		switch is := m.bed.endOf(p); {
-		case p.outside && is == broker.EndOpen:
+		is := m.bed.endOf(p)
+		if is == broker.EndOpen && m.bed.describe(p).Outside { // perhaps by a token in a reply elsewhere that was in vain
+			p.outside = true
 			return
-		case slices.Contains(p.fates, is):
+		}
+		if slices.Contains(p.fates, is) {
 			fate = is
 		}
 	}

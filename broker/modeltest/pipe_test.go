@@ -242,16 +242,16 @@ func (m *model) endPipe(p *pipe, e ending) {
 		})
 	}
 	m.push(p)
-	for _, o := range m.feeds(p) {
-		if o.receive.Shard() == p.receive.Shard() { // else it comes there when it comes
-			m.later(func() { m.passEnd(o) })
-		}
-	}
 	if e.reason != broker.EndOK && e.reason != broker.EndShuttingDown {
 		for _, child := range m.pipes {
 			if child.parent == p {
 				m.later(func() { m.parentEnded(child) })
 			}
+		}
+	}
+	for _, o := range m.feeds(p) {
+		if o.receive.Shard() == p.receive.Shard() { // else it comes there when it comes
+			m.later(func() { m.passEnd(o) })
 		}
 	}
 	answered := e.reason == broker.EndOK || e.reason == broker.EndFailed
