@@ -57,19 +57,24 @@ var importRules = map[string]importRule{
 	"demo": {code: []string{"api/queuepb", "client", "internal/testbed"}},
 	// It mints handles that a server which has the same keys must refuse.
 	"integration_test": {
-		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultnet", "internal/testbed"},
+		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultload", "internal/faultnet", "internal/history", "internal/testbed"},
 	},
 
 	"internal/archtest": {},
 	"internal/badinput": {code: []string{"api/queuepb", "handles"}},
 	"internal/faultnet": {},
-	"internal/buffers":  {},
-	"internal/optable":  {},
-	"internal/mutants":  {},
-	"internal/wire":     {},
+	"internal/faultload": {
+		code:  []string{"api/queuepb", "client", "handles", "internal/history"},
+		tests: []string{"internal/testbed"},
+	},
+	"internal/history": {code: []string{"client"}},
+	"internal/buffers": {},
+	"internal/optable": {},
+	"internal/mutants": {},
+	"internal/wire":    {},
 	// Only tests: the whole system in fake time.
 	"internal/simulation": {
-		tests: []string{"api/queuepb", "broker", "client", "handles", "internal/faultnet", "internal/testbed", "server"},
+		tests: []string{"api/queuepb", "broker", "client", "handles", "internal/faultnet", "internal/history", "internal/testbed", "server"},
 	},
 	"internal/testbed": {
 		code:  []string{"broker", "client", "handles", "server"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/history"
 )
 
 // kinds are the jobs that callers ask for; the commonest are there more than once.
@@ -73,8 +74,8 @@ func (w *world) ask(ctx context.Context, c *client.Client, r *rand.Rand, id stri
 	mayEnd := min(limit, patience) < long
 	request := w.h.request(j, mayEnd)
 	if mayEnd { // some time, by the server, or by the client when its context ends
-		w.h.pipe(id, pipeInput{kind: expire})(output{unknown: true})
-		w.h.pipe(id, pipeInput{kind: cancel})(output{unknown: true})
+		w.h.pipe(id, history.PipeInput{Kind: history.Expire})(history.Output{Unknown: true})
+		w.h.pipe(id, history.PipeInput{Kind: history.Cancel})(history.Output{Unknown: true})
 	}
 	began := time.Now()
 	request.waits = true
@@ -94,7 +95,7 @@ func (w *world) ask(ctx context.Context, c *client.Client, r *rand.Rand, id stri
 		}
 		var ended *client.EndError
 		if a.err == nil || errors.As(a.err, &ended) {
-			w.h.pipe(id, pipeInput{kind: end})(a.end())
+			w.h.pipe(id, history.PipeInput{Kind: history.End})(a.end())
 		}
 		if mayEnd && gaveUp(a.err) || w.forgiven(a.err) {
 			return
@@ -154,11 +155,11 @@ func receive(call *client.Call, j job) (a answer) {
 }
 
 // end is what the caller saw of the pipe's end.
-func (a answer) end() output {
-	o := output{reason: client.EndOK, last: uint64(len(a.replies))}
+func (a answer) end() history.Output {
+	o := history.Output{Reason: client.EndOK, Last: uint64(len(a.replies))}
 	var ended *client.EndError
 	if errors.As(a.err, &ended) {
-		o.reason, o.last = ended.Reason, ended.LastSequence
+		o.Reason, o.Last = ended.Reason, ended.LastSequence
 	}
 	return o
 }

@@ -1,13 +1,12 @@
 package simulation_test
 
 import (
-	"cmp"
-	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/replyq/replyq/internal/history"
 )
 
 // judge judges what was noted, when the world is at its end: all are through, and all queues are empty.
@@ -21,8 +20,8 @@ func (w *world) judge() {
 		if !follows(h.requests[id]) {
 			continue
 		}
-		if porcupine.CheckOperationsTimeout(pipeModel, operations, time.Hour) != porcupine.Ok {
-			w.t.Errorf("the pipe of job %s cannot have done this:%s", id, list(operations))
+		if porcupine.CheckOperationsTimeout(history.PipeModel, operations, time.Hour) != porcupine.Ok {
+			w.t.Errorf("the pipe of job %s cannot have done this:%s", id, history.List(operations))
 		}
 	}
 	for producer, numbers := range h.order {
@@ -73,37 +72,8 @@ func (w *world) judgeRequests() {
 
 func (w *world) judgeMessages() {
 	for _, m := range w.h.messages {
-		m.orderDeliveries(w.t)
-		if porcupine.CheckOperationsTimeout(messageModel, m.operations, time.Hour) != porcupine.Ok {
-			w.t.Errorf("message %s of job %s cannot have done this:%s", m.id, m.job, list(m.operations))
+		if err := history.CheckMessage(m.operations); err != nil {
+			w.t.Errorf("message %s of job %s: %v", m.id, m.job, err)
 		}
 	}
-}
-
-// orderDeliveries tells each delivery which one came before it. No attempt is given out twice.
-func (m *message) orderDeliveries(t *testing.T) {
-	slices.SortFunc(m.deliveries, func(a, b seen) int { return cmp.Compare(a.attempt, b.attempt) })
-	before := map[uint32]uint32{}
-	last := uint32(0)
-	for _, d := range m.deliveries {
-		if d.attempt == last {
-			t.Errorf("message %s: attempt %d came twice", m.id, last)
-		}
-		before[d.attempt] = last
-		last = d.attempt
-	}
-	for i, o := range m.operations {
-		if in, ok := o.Input.(messageInput); ok && in.kind == deliver {
-			in.before = before[in.attempt]
-			m.operations[i].Input = in
-		}
-	}
-}
-
-func list(operations []porcupine.Operation) string {
-	var b strings.Builder
-	for _, o := range operations {
-		b.WriteString("\n\t" + describe(o.Input, o.Output))
-	}
-	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/history"
 )
 
 // A job is what a message asks a worker to do.
@@ -60,10 +61,10 @@ func (w *world) work(ctx context.Context, i int, c *client.Client) {
 // alone handles a delivery without Work, and settles what the handler left to it.
 func (w *world) alone(d *client.Delivery) {
 	if answer, err := w.handle(d.Context(), d); err != nil {
-		done := w.h.settles(d, retry)
+		done := w.h.settles(d, history.Retry)
 		result, err := d.Settle(context.WithoutCancel(d.Context()), client.Settlement{Action: client.SettleRetry, Reason: err.Error()})
-		o := outputOf(err)
-		o.refused = o.refused || result.Already // by a retry of the handler whose answer it did not await
+		o := history.OutputOf(err)
+		o.Refused = o.Refused || result.Already // by a retry of the handler whose answer it did not await
 		done(o)
 	} else if answer != nil {
 		w.t.Error("unreachable: handlers with an answer know by whom they are called")
@@ -79,9 +80,9 @@ func (w *world) handle(ctx context.Context, d *client.Delivery) (*client.Answer,
 	w.h.delivered(d, j)
 	if err := w.do(ctx, d, j); err != nil {
 		w.h.tell("job %s attempt %d: %v", j.ID, d.Attempt, err)
-		w.mayBe(d, j, retry) // Work does that, or acks, when we have returned
+		w.mayBe(d, j, history.Retry) // Work does that, or acks, when we have returned
 		if errors.Is(context.Cause(ctx), client.ErrWaiterGone) {
-			w.mayBe(d, j, ack)
+			w.mayBe(d, j, history.Ack)
 		}
 		return nil, client.Retry(err, 0)
 	}
@@ -90,9 +91,9 @@ func (w *world) handle(ctx context.Context, d *client.Delivery) (*client.Answer,
 
 // mayBe notes what others may do with a delivery from now on.
 func (w *world) mayBe(d *client.Delivery, j job, kind string) {
-	w.h.settles(d, kind)(output{unknown: true})
-	if kind == ack { // a retry does nothing to the pipe
-		w.h.pipe(j.ID, pipeInput{kind, d.Attempt})(output{unknown: true})
+	w.h.settles(d, kind)(history.Output{Unknown: true})
+	if kind == history.Ack { // a retry does nothing to the pipe
+		w.h.pipe(j.ID, history.PipeInput{Kind: kind, Attempt: d.Attempt})(history.Output{Unknown: true})
 	}
 }
 
@@ -103,9 +104,9 @@ func (w *world) do(ctx context.Context, d *client.Delivery, j job) error {
 		return w.answer(ctx, d, j, client.Answer{Payload: j.part(0)})
 	case "retry":
 		if d.Failures == 0 {
-			done := w.h.settles(d, retry)
+			done := w.h.settles(d, history.Retry)
 			err := d.Retry(ctx, time.Duration(j.N)*10*time.Millisecond, "not yet")
-			done(outputOf(err))
+			done(history.OutputOf(err))
 			return err
 		}
 		return w.answer(ctx, d, j, client.Answer{Payload: j.part(0)})
@@ -121,24 +122,24 @@ func (w *world) do(ctx context.Context, d *client.Delivery, j job) error {
 		if _, err := out.Write(j.large()); err != nil {
 			return err
 		}
-		done := w.h.settles(d, ack)
+		done := w.h.settles(d, history.Ack)
 		err := out.Close()
-		done(outputOf(err))
+		done(history.OutputOf(err))
 		return err
 	case "fail":
-		settled, replied := w.h.settles(d, ack), w.h.pipe(j.ID, pipeInput{fail, d.Attempt})
+		settled, replied := w.h.settles(d, history.Ack), w.h.pipe(j.ID, history.PipeInput{Kind: history.Fail, Attempt: d.Attempt})
 		outcome, err := d.ReplyError(ctx, &client.Error{Code: 9, Reason: "SIMULATED", Message: j.ID})
 		w.note(outcome, err, settled, replied)
 		return err
 	case "ack", "reject":
-		settled, replied := w.h.settles(d, j.Do), w.h.pipe(j.ID, pipeInput{j.Do, d.Attempt})
+		settled, replied := w.h.settles(d, j.Do), w.h.pipe(j.ID, history.PipeInput{Kind: j.Do, Attempt: d.Attempt})
 		settle := d.Ack
 		if j.Do == "reject" {
 			settle = func(ctx context.Context) error { return d.Reject(ctx, "simulated") }
 		}
 		err := settle(ctx)
-		settled(outputOf(err))
-		replied(outputOf(err))
+		settled(history.OutputOf(err))
+		replied(history.OutputOf(err))
 		return err
 	case "hang":
 		<-ctx.Done()
@@ -155,9 +156,9 @@ func (w *world) passOn(ctx context.Context, d *client.Delivery, j job) error {
 	case "forward":
 		m := d.Message()
 		m.Payload = rest.message().Payload
-		done := w.h.settles(d, ack)
+		done := w.h.settles(d, history.Ack)
 		_, err := d.Settle(ctx, client.Settlement{Messages: []client.Item{{Queue: j.To, Message: m}}})
-		done(outputOf(err))
+		done(history.OutputOf(err))
 		return err
 	case "splice", "future":
 		receipt, err := d.Client().Enqueue(ctx, j.To, rest.message(), client.WithPipe(client.PipeOptions{Timeout: long}))
@@ -167,9 +168,9 @@ func (w *world) passOn(ctx context.Context, d *client.Delivery, j job) error {
 		if j.Do == "future" {
 			return w.answer(ctx, d, j, client.Answer{Handles: map[string]handles.Handle{"future": receipt.ReceiveHandle}})
 		}
-		done := w.h.settles(d, ack)
+		done := w.h.settles(d, history.Ack)
 		_, err = d.Splice(ctx, receipt.ReceiveHandle)
-		done(outputOf(err))
+		done(history.OutputOf(err))
 		return err
 	case "nested":
 		if _, err := d.Client().Reply(ctx, d.Handles["nested"], client.Answer{Payload: j.part(1)}, client.WithReplyID(j.ID)); err != nil {
@@ -183,7 +184,7 @@ func (w *world) passOn(ctx context.Context, d *client.Delivery, j job) error {
 }
 
 func (w *world) more(ctx context.Context, d *client.Delivery, j job, payload []byte) error {
-	done := w.h.pipe(j.ID, pipeInput{more, d.Attempt})
+	done := w.h.pipe(j.ID, history.PipeInput{Kind: history.More, Attempt: d.Attempt})
 	outcome, err := d.ReplyMore(ctx, client.Answer{Payload: payload})
 	w.note(outcome, err, done)
 	if err == nil && outcome.Gone() && d.HasReplyTo() {
@@ -193,17 +194,17 @@ func (w *world) more(ctx context.Context, d *client.Delivery, j job, payload []b
 }
 
 func (w *world) answer(ctx context.Context, d *client.Delivery, j job, a client.Answer) error {
-	settled, replied := w.h.settles(d, ack), w.h.pipe(j.ID, pipeInput{last, d.Attempt})
+	settled, replied := w.h.settles(d, history.Ack), w.h.pipe(j.ID, history.PipeInput{Kind: history.Last, Attempt: d.Attempt})
 	outcome, err := d.Reply(ctx, a)
 	w.note(outcome, err, settled, replied)
 	return err
 }
 
 // note notes how a reply went, wherever it counts.
-func (w *world) note(outcome client.ReplyOutcome, err error, where ...func(output)) {
-	o := outputOf(err)
+func (w *world) note(outcome client.ReplyOutcome, err error, where ...func(history.Output)) {
+	o := history.OutputOf(err)
 	if err == nil {
-		o.status, o.reason, o.last = outcome.Status, outcome.Reason, outcome.Sequence
+		o.Status, o.Reason, o.Last = outcome.Status, outcome.Reason, outcome.Sequence
 	}
 	for _, done := range where {
 		done(o)

@@ -68,7 +68,7 @@ type total struct {
 	cuts, requests, deliveries, again int
 }
 
-func (a *total) add(h *history) {
+func (a *total) add(h *record) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h.mu.Lock()
@@ -77,8 +77,8 @@ func (a *total) add(h *history) {
 	a.requests += len(h.requests)
 	for _, m := range h.messages {
 		a.deliveries += len(m.deliveries)
-		for _, d := range m.deliveries {
-			if d.attempt > 1 {
+		for _, attempt := range m.deliveries {
+			if attempt > 1 {
 				a.again++
 			}
 		}
@@ -105,15 +105,15 @@ type world struct {
 	bed     *testbed.Bed
 	clients []*client.Client
 	dialers []*faultnet.Dialer
-	h       *history
+	h       *record
 	// outages: some clients are cut off for longer than the server remembers what they did.
 	outages bool
 }
 
 // simulate runs one seed and judges what happened.
-func simulate(t *testing.T, seed uint64) *history {
+func simulate(t *testing.T, seed uint64) *record {
 	t.Helper()
-	h := newHistory(t, seed)
+	h := newRecord(t, seed)
 	defer func() { // a bubble that fails does not return
 		if t.Failed() {
 			t.Logf("again: go test ./internal/simulation -run 'TestSimulation$' -sim.seed %d", seed)

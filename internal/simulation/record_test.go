@@ -1,7 +1,6 @@
 package simulation_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -14,10 +13,11 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/internal/history"
 )
 
-// A history is what was noted while a world lived.
-type history struct {
+// A record is what was noted while a world lived.
+type record struct {
 	t    *testing.T
 	seed uint64
 	// clock orders what is noted: fake time stands still too often for that.
@@ -43,31 +43,26 @@ type request struct {
 // A message is what workers saw of one.
 type message struct {
 	id, job    string
-	deliveries []seen
+	deliveries []uint32 // their attempts
 	operations []porcupine.Operation
 }
 
-type seen struct {
-	attempt uint32
-	at      time.Time
-}
-
-func newHistory(t *testing.T, seed uint64) *history {
-	return &history{
+func newRecord(t *testing.T, seed uint64) *record {
+	return &record{
 		t: t, seed: seed, requests: make(map[string]*request), messages: make(map[string]*message),
 		pipes: make(map[string][]porcupine.Operation), order: make(map[string][]int),
 	}
 }
 
 // tell tells what happens, if only one seed is run.
-func (h *history) tell(format string, args ...any) {
+func (h *record) tell(format string, args ...any) {
 	if *oneSeed != 0 {
 		h.t.Logf("%v %s", time.Now().Format("04:05.000000"), fmt.Sprintf(format, args...))
 	}
 }
 
 // request notes that somebody asks for a job.
-func (h *history) request(j job, mayEnd bool) *request {
+func (h *record) request(j job, mayEnd bool) *request {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := &request{job: j, mayEnd: mayEnd}
@@ -76,7 +71,7 @@ func (h *history) request(j job, mayEnd bool) *request {
 }
 
 // received notes a receipt. Asking again, by the same key, gives the same one.
-func (h *history) received(r *request, receipt client.Receipt) {
+func (h *record) received(r *request, receipt client.Receipt) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.accepted && r.message != receipt.MessageID {
@@ -86,7 +81,7 @@ func (h *history) received(r *request, receipt client.Receipt) {
 }
 
 // delivered notes a delivery.
-func (h *history) delivered(d *client.Delivery, j job) {
+func (h *record) delivered(d *client.Delivery, j job) {
 	now := h.clock.Add(1)
 	h.tell("delivered %s attempt %d to %s", j.ID, d.Attempt, d.MessageID)
 	h.mu.Lock()
@@ -96,29 +91,29 @@ func (h *history) delivered(d *client.Delivery, j job) {
 		m = &message{id: d.MessageID, job: j.ID}
 		h.messages[d.MessageID] = m
 	}
-	m.deliveries = append(m.deliveries, seen{d.Attempt, time.Now()})
+	m.deliveries = append(m.deliveries, d.Attempt)
 	// It was given out at some time before.
 	m.operations = append(m.operations, porcupine.Operation{
-		Input: messageInput{kind: deliver, attempt: d.Attempt}, Output: known, Call: 0, Return: now})
+		Input: history.MessageInput{Kind: history.Deliver, Attempt: d.Attempt}, Output: history.Output{}, Call: 0, Return: now})
 }
 
 // settles notes that a delivery is about to be settled; what it returns notes how that went.
-func (h *history) settles(d *client.Delivery, kind string) func(output) {
+func (h *record) settles(d *client.Delivery, kind string) func(history.Output) {
 	began := h.clock.Add(1)
-	return func(o output) {
+	return func(o history.Output) {
 		h.tell("settled %s attempt %d by %s: %+v", d.MessageID, d.Attempt, kind, o)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		m := h.messages[d.MessageID]
 		m.operations = append(m.operations, porcupine.Operation{
-			Input: messageInput{kind: kind, attempt: d.Attempt}, Output: o, Call: began, Return: h.after(o)})
+			Input: history.MessageInput{Kind: kind, Attempt: d.Attempt}, Output: o, Call: began, Return: h.after(o)})
 	}
 }
 
 // pipe notes that something is done with a job's pipe.
-func (h *history) pipe(job string, in pipeInput) func(output) {
+func (h *record) pipe(job string, in history.PipeInput) func(history.Output) {
 	began := h.clock.Add(1)
-	return func(o output) {
+	return func(o history.Output) {
 		h.tell("pipe of %s: %+v: %+v", job, in, o)
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -127,15 +122,15 @@ func (h *history) pipe(job string, in pipeInput) func(output) {
 }
 
 // after is when an operation was over: one whose outcome is not known may happen at any later time.
-func (h *history) after(o output) int64 {
-	if o.unknown {
+func (h *record) after(o history.Output) int64 {
+	if o.Unknown {
 		return math.MaxInt64
 	}
 	return h.clock.Add(1)
 }
 
 // counted notes a first delivery of the ordered queue.
-func (h *history) counted(payload string) {
+func (h *record) counted(payload string) {
 	producer, number, _ := strings.Cut(payload, "/")
 	n, err := strconv.Atoi(number)
 	if err != nil {
@@ -144,30 +139,4 @@ func (h *history) counted(payload string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.order[producer] = append(h.order[producer], n)
-}
-
-// output is how an operation went.
-type output struct {
-	unknown bool // it may have happened, may happen yet, or not
-	refused bool // it was not carried out
-	status  client.ReplyStatus
-	reason  client.Reason
-	last    uint64 // sequence of the reply, or with an end of the last one
-}
-
-var known = output{}
-
-// outputOf is how a settlement or a reply went, by its error.
-func outputOf(err error) output {
-	var e *client.Error
-	switch {
-	case err == nil:
-		return known
-	case errors.Is(err, client.ErrSettled):
-		return output{refused: true}
-	case errors.As(err, &e) && e.Outcome != client.OutcomeUnknown && (e.Outcome == client.OutcomeNotApplied || e.Reason == client.ReasonLeaseStale || e.Reason == client.ReasonLeaseUnknown):
-		return output{refused: true}
-	default:
-		return output{unknown: true}
-	}
 }
