@@ -53,10 +53,7 @@ func (st *state) putReply(p *pipe, f *factpb.Replied) reply {
 		r.source = MessageID{Store: st.store, Shard: uint16(f.SourceShard), Slot: f.SourceSlot, Tag: f.SourceTag}
 	}
 	c := st.contentOf(p)
-	c.replies = append(c.replies, r)
-	if len(c.replies) == len(c.one)+1 {
-		c.one = [1]reply{} // has moved
-	}
+	c.push(r)
 	c.bytes += uint64(len(f.Body))
 	return r
 }
@@ -134,13 +131,13 @@ func (st *state) trim(slot uint32, first uint64) {
 	n := int(first - c.first)
 	freed := 0
 	for i := range n {
-		r := &c.replies[i]
+		r := &c.replies[c.head+i]
 		c.bytes -= uint64(len(r.body))
 		freed += r.size()
 		st.dropCarriers(r.handles, carrierRef{reply: true, shard: st.shard, slot: slot, number: c.first + uint64(i)})
 		*r = reply{}
 	}
-	c.replies = c.replies[n:]
+	c.head += n
 	c.first = first
 	st.usage.add(p.tenant, KeptPipes, -freed)
 }

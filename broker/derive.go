@@ -137,8 +137,8 @@ func (st *state) countPipe(p *pipe) {
 		return
 	}
 	size := p.content.restSize()
-	for i := range p.content.replies {
-		size += p.content.replies[i].size()
+	for i := range p.replies() {
+		size += p.replies()[i].size()
 	}
 	st.usage.add(p.tenant, KeptPipes, size)
 }

@@ -48,9 +48,10 @@ var defaultPipeConfig = pipeConfig{ //nolint:gochecknoglobals // read only
 
 // A content is what a pipe has once there is a reply.
 type content struct {
-	first   uint64 // sequence of replies[0], or of the next reply
+	first   uint64 // sequence of the first reply that is kept, or of the next one
 	bytes   uint64
-	replies []reply
+	replies []reply // from head on
+	head    int
 	one     [1]reply // first memory of replies: most pipes have one
 	rare    *pipeRare
 }
@@ -77,7 +78,7 @@ func (p *pipe) last() uint64 {
 	if p.content == nil {
 		return 0
 	}
-	return p.content.first + uint64(len(p.content.replies)) - 1
+	return p.content.first + uint64(len(p.content.kept())) - 1
 }
 
 // replies are those that are kept.
@@ -85,7 +86,23 @@ func (p *pipe) replies() []reply {
 	if p.content == nil {
 		return nil
 	}
-	return p.content.replies
+	return p.content.kept()
+}
+
+func (c *content) kept() []reply { return c.replies[c.head:] }
+
+// push adds a reply. A pipe that is full and read from moves along in its memory, instead of having new one time and
+// again: that was half of all that the server allocated for streams of replies.
+func (c *content) push(r reply) {
+	if c.head > 0 && len(c.replies) == cap(c.replies) && c.head >= len(c.replies)/4 {
+		n := copy(c.replies, c.kept())
+		clear(c.replies[n:])
+		c.replies, c.head = c.replies[:n], 0
+	}
+	c.replies = append(c.replies, r)
+	if len(c.replies) == len(c.one)+1 {
+		c.one = [1]reply{} // has moved
+	}
 }
 
 // bytes is what the replies that are kept have together.
@@ -125,7 +142,7 @@ func (st *state) contentOf(p *pipe) *content {
 	} else {
 		c = new(content)
 	}
-	c.first, c.replies = 1, c.one[:0]
+	c.first, c.replies, c.head = 1, c.one[:0], 0
 	p.content = c
 	st.usage.add(p.tenant, KeptPipes, contentSize)
 	return c

@@ -76,8 +76,8 @@ func (st *state) pipeRecord(slot uint32) *factpb.PipeKept {
 		return f
 	}
 	f.First = p.content.first
-	for i := range p.content.replies {
-		f.Replies = append(f.Replies, p.content.replies[i].record())
+	for i := range p.replies() {
+		f.Replies = append(f.Replies, p.replies()[i].record())
 	}
 	if !rare.inner.isZero() {
 		f.Inner = rare.inner.fact()

@@ -350,6 +350,11 @@ func durable(st *state) durableState {
 	}
 	for slot := uint32(1); slot <= st.pipes.top; slot++ {
 		if p := *st.pipes.at(slot); p.state != pipeFree {
+			if p.content != nil { // where its replies lie does not matter
+				c := *p.content
+				c.replies, c.head = c.kept(), 0
+				p.content = &c
+			}
 			d.pipes = append(d.pipes, p)
 		}
 	}

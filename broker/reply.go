@@ -252,7 +252,9 @@ func (s *shard) hasRoom(slot uint32, p *pipe, n uint64) bool {
 		for i := range int(first - kept) {
 			s.lose(p.replies()[i].handles, carrierRef{true, s.st.shard, slot, kept + uint64(i)}, EndOK)
 		}
-		s.commit(&factpb.RepliesTrimmed{Pipe: slot, First: first})
+		f := &s.scratch.trimmed
+		*f = factpb.RepliesTrimmed{Pipe: slot, First: first}
+		s.commit(f)
 	}
 	return fits(replies, bytes)
 }

@@ -75,6 +75,7 @@ type scratch struct {
 	leased    factpb.Leased
 	gone      factpb.Gone
 	replied   factpb.Replied
+	trimmed   factpb.RepliesTrimmed
 	ended     factpb.PipeEnded
 	read      factpb.PipeRead
 	forgotten factpb.PipeForgotten

@@ -43,8 +43,8 @@ func checkUsage(t *testing.T, s *shard) {
 		add(p.tenant, KeptPipes, p.size(), open)
 		if c := p.content; c != nil {
 			add(p.tenant, KeptPipes, c.restSize(), 0)
-			for i := range c.replies {
-				add(p.tenant, KeptPipes, c.replies[i].size(), 0)
+			for i := range c.kept() {
+				add(p.tenant, KeptPipes, c.kept()[i].size(), 0)
 			}
 		}
 	}
