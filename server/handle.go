@@ -16,6 +16,9 @@ func (c *caller) handle(h *queuepb.Handle, kind handles.Kind, field string) (
 	if h.GetToken() == "" {
 		return parsed, refuse(reasonHandleInvalid, field, "the handle is missing: put a "+kindText(kind)+" here"), nil
 	}
+	if kind == handles.Send && h.Token == c.sent.token {
+		return c.sent.handle, nil, nil
+	}
 	parsed, err := handles.Parse(h.Token)
 	if err != nil {
 		return parsed, errHandleInvalid(field), nil
@@ -27,6 +30,9 @@ func (c *caller) handle(h *queuepb.Handle, kind handles.Kind, field string) (
 	if got := parsed.Kind(); got != kind && (kind != 0 || got == handles.Lease) {
 		return parsed, refuse(broker.ReasonHandleKind, field,
 			"this is a "+kindText(got)+": put a "+kindText(kind)+" here"), nil
+	}
+	if kind == handles.Send && gone == nil {
+		c.sent = knownHandle{h.Token, parsed}
 	}
 	return parsed, nil, gone
 }
@@ -55,6 +61,9 @@ func (c *caller) pipeHandle(h *queuepb.Handle, kind handles.Kind, field string) 
 // lease checks a lease. One that is well formed and cannot be this caller's is as unknown as one that was never made;
 // one that has expired is the broker's to judge, which knows whether it was settled.
 func (c *caller) lease(h *queuepb.Handle, field string) (handles.Handle, *broker.Error) {
+	if h.GetToken() == c.leased.token && c.leased.token != "" {
+		return c.leased.handle, nil
+	}
 	parsed, err := handles.Parse(h.GetToken())
 	if err != nil {
 		return parsed, refuse(reasonHandleInvalid, field, "not a lease: pass on the one that came with the delivery")
@@ -67,6 +76,7 @@ func (c *caller) lease(h *queuepb.Handle, field string) (handles.Handle, *broker
 	if err != nil && !errors.Is(err, handles.ErrExpired) {
 		return parsed, refuse(broker.ReasonLeaseUnknown, field, textLeaseUnknown)
 	}
+	c.leased = knownHandle{h.GetToken(), parsed}
 	return parsed, nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
 )
 
 // A caller checks and converts the requests of one client. It belongs to one goroutine.
@@ -21,6 +22,20 @@ type caller struct {
 	forging bool
 	// made keeps requests to be used again; nil where there is only one.
 	made *madeRequests
+	// sent and leased are the send handle and the lease that were found good last, as long as now stays the same.
+	sent, leased knownHandle
+}
+
+// A knownHandle is a handle that was checked, with its text. A stream of replies has the same two in each of them: asking
+// the key ring only once in a frame saves a fifth of what the server does for it.
+type knownHandle struct {
+	token  string // a part of the frame's bytes
+	handle handles.Handle
+}
+
+// at begins with requests that came in at another time.
+func (c *caller) at(now time.Time) {
+	c.now, c.sent, c.leased = now, knownHandle{}, knownHandle{}
 }
 
 // madeRequests are the frequent requests that a session makes for the broker, which gives them back when Submit returns.

@@ -310,7 +310,7 @@ func (ss *session) take(in *inFrame) error {
 
 // operations checks and submits the operations of a frame. It reports whether hardly any operation is under way.
 func (ss *session) operations(in []inOperation) (few bool, err error) {
-	ss.caller.now = ss.srv.now()
+	ss.caller.at(ss.srv.now())
 	ops := ss.ops[:0]
 	var batches []broker.Op
 	ss.mu.Lock()
@@ -344,6 +344,7 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 	clear(ops)
 	ss.ops = ops
 	ss.caller.made.reset()
+	ss.caller.at(ss.caller.now) // the frame is about to be freed
 	if ss.caller.forging {
 		return false, ss.endForging()
 	}
