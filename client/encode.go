@@ -53,6 +53,9 @@ func appendToken(b []byte, num protowire.Number, token string) []byte {
 }
 
 func appendHeaders(b []byte, num protowire.Number, headers map[string]string) []byte {
+	if len(headers) == 0 { // ranging over nothing takes longer than all else that is written for a small reply
+		return b
+	}
 	for k, v := range headers {
 		var m wire.Mark
 		b, m = wire.Begin(b, num, len(k)+len(v)+6)
@@ -63,6 +66,9 @@ func appendHeaders(b []byte, num protowire.Number, headers map[string]string) []
 }
 
 func appendHandles(b []byte, num protowire.Number, named map[string]handles.Handle) []byte {
+	if len(named) == 0 {
+		return b
+	}
 	for k, h := range named {
 		var m wire.Mark
 		b, m = wire.Begin(b, num, len(k)+handleSize+4)
