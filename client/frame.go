@@ -24,6 +24,7 @@ type frame struct {
 	creditBytes   uint64
 	answeredBelow uint64
 	received      uint64
+	ping          bool
 }
 
 type itemCredit struct {
@@ -32,7 +33,7 @@ type itemCredit struct {
 }
 
 func (f *frame) empty() bool {
-	return len(f.operations) == 0 && len(f.credits) == 0 && len(f.detach) == 0 && f.creditBytes == 0
+	return len(f.operations) == 0 && len(f.credits) == 0 && len(f.detach) == 0 && f.creditBytes == 0 && !f.ping
 }
 
 func (f *frame) reset() {
@@ -66,6 +67,7 @@ func (f *frame) encode(pool *buffers.Pool) *outFrame {
 		b = wire.AppendNumber(b, 4, id)
 	}
 	b = wire.AppendNumber(b, 5, f.answeredBelow)
+	b = wire.AppendFlag(b, 6, f.ping)
 	b = wire.AppendNumber(b, 7, f.received)
 	*buf = b
 	return &outFrame{buf: buf}

@@ -46,7 +46,8 @@ type link struct {
 	stream  *stream // nil while there is none
 	sending bool    // somebody encodes and sends frame
 	woken   bool    // the writer was told that there is work
-	corked  bool    // nothing is sent for the moment, see cork
+	corked  bool    // nothing is sent for the moment, see uncork
+	hurried bool    // the next frame asks for answers that the server may hold back
 	frame   frame   // of whoever sends
 
 	ops        optable.Table[*operation] // sent and not done

@@ -230,7 +230,7 @@ func (l *link) lose(s *stream, err error) {
 	for l.sending {
 		l.idle.Wait()
 	}
-	l.woken = false
+	l.woken, l.hurried = false, false
 	l.frame.reset()
 	l.credits, l.detach, l.owed = l.credits[:0], l.detach[:0], 0
 	l.lostAt, l.lastErr = time.Now(), err

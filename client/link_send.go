@@ -65,9 +65,17 @@ func (l *link) uncork() {
 	l.sendLocked(false)
 }
 
+// hurry has the server send what it may hold back of the answers to patient operations. (It answers a ping at once, and
+// sends what it has before that.)
+func (l *link) hurry() {
+	l.mu.Lock()
+	l.hurried = true
+	l.sendLocked(false)
+}
+
 // waitingLocked tells whether there is something that waits to be sent.
 func (l *link) waitingLocked() bool {
-	return l.queue.n > 0 || len(l.again) > 0 || len(l.credits) > 0 || len(l.detach) > 0 || l.confirmNow ||
+	return l.queue.n > 0 || len(l.again) > 0 || len(l.credits) > 0 || len(l.detach) > 0 || l.confirmNow || l.hurried ||
 		l.owed >= sessionCredit/4 || l.received-l.toldReceived >= confirmEvery
 }
 
@@ -118,7 +126,7 @@ func (l *link) send(s *stream) (more bool) {
 	}
 	l.mu.Lock()
 	l.sending = false
-	more = l.queue.n > 0 || len(l.again) > 0 || len(l.credits) > 0 || len(l.detach) > 0
+	more = l.queue.n > 0 || len(l.again) > 0 || len(l.credits) > 0 || len(l.detach) > 0 || l.hurried
 	if l.stream != s {
 		l.idle.Broadcast()
 	}
@@ -148,6 +156,7 @@ func (l *link) gatherLocked(s *stream) bool {
 	if l.owed >= sessionCredit/4 {
 		f.creditBytes, l.owed = l.owed, 0
 	}
+	f.ping, l.hurried = l.hurried, false
 	due := l.confirmNow || l.received-l.toldReceived >= confirmEvery
 	if f.empty() && !due {
 		return false

@@ -63,6 +63,27 @@ func TestReplyStream(t *testing.T) {
 	}
 }
 
+// Neither a stream nor its end waits for the server's patience with answers that nobody is in a hurry for: in the
+// bubble's time nothing takes any.
+func TestReplyStreamIsNotHeldBack(t *testing.T) {
+	for _, n := range []int{1, 100, 3000} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, bed *testbed.Bed, c *client.Client) {
+				// The worker has a session of its own: what comes for a caller would take its answers along.
+				work(t, newClient(t, bed), client.WorkConfig{}, streamNumbers(n), "jobs")
+				began := time.Now()
+				all, err := replies(c.Call(testContext(t), "jobs", text("go")).Replies())
+				if err != nil || len(all) != n+1 {
+					t.Fatalf("got %d replies and %v, want %d", len(all), err, n+1)
+				}
+				if took := time.Since(began); took != 0 {
+					t.Errorf("%d replies took %v of time in which nothing happened", n, took)
+				}
+			})
+		})
+	}
+}
+
 // Who streams learns that nobody waits any more, or that the lease is lost, and goes on with nothing.
 func TestReplyStreamFails(t *testing.T) {
 	for _, test := range []struct {
