@@ -66,7 +66,7 @@ image: ## container image of queue-server (needs a Docker engine)
 ##@ Check it
 
 .PHONY: test
-test: check-generated lint unit model simulation integration ## all checks and all tests: what CI runs
+test: check-generated lint unit journals model simulation integration ## all checks and all tests: what CI runs
 	@echo 'make test: all checks passed'
 
 .PHONY: check-generated
@@ -108,6 +108,11 @@ lint-proto: $(BUF) ## buf lint, and buf breaking against the last released contr
 unit: ## unit tests of all packages, with the race detector; those of benchmarks/ without
 	$(GO) test -race -shuffle=on -timeout 15m $(UNIT_PKGS)
 	cd benchmarks && $(GO) test -shuffle=on ./...
+
+.PHONY: journals
+journals: ## the broker's tests, and some against its model, with a journal on disk
+	$(GO) test -count=1 -timeout 15m ./broker -args -journal disk
+	$(GO) test -count=1 -timeout 15m ./broker/modeltest -rapid.checks=300 -args -journal disk
 
 .PHONY: simulation
 simulation: ## the whole system in fake time, over connections that fail: 300 seeds, a session cut after 1,352 bytes

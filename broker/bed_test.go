@@ -9,8 +9,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/replyq/replyq/broker"
-	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/journalflag"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/replyq/replyq/broker"
-	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/journalflag"
 )
 
 func TestP05RepliesComeInSequence(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/replyq/replyq/broker"
-	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/journalflag"
 )
 
 // A bed is a broker in a bubble, with three clients: one that produces and reads, one whose events are in one order for

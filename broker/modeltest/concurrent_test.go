@@ -11,8 +11,8 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/replyq/replyq/broker"
-	"github.com/replyq/replyq/broker/journalflag"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/journalflag"
 )
 
 var (

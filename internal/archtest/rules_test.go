@@ -21,14 +21,16 @@ var importRules = map[string]importRule{
 	"journal":             {tests: []string{"journal/journaltest"}},
 	"journal/journaltest": {code: []string{"journal"}},
 	// A new store gets a key ring, which is kept beside what it has signed.
-	"journal/disk":        {code: []string{"handles", "journal"}, tests: []string{"journal/journaltest"}},
-	"journal/cluster":     {code: []string{"journal"}, tests: []string{"journal/journaltest"}},
+	"journal/disk":    {code: []string{"handles", "journal"}, tests: []string{"journal/journaltest"}},
+	"journal/cluster": {code: []string{"journal"}, tests: []string{"journal/journaltest"}},
 
 	// The broker's own suite runs over every journal.
-	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"journal/*"}},
+	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"internal/journalflag", "journal/*"}},
 	"broker/factpb": {},
 	// Only what a client of the broker sees.
-	"broker/modeltest": {tests: []string{"broker", "handles", "journal"}},
+	"broker/modeltest": {tests: []string{"broker", "handles", "internal/journalflag", "journal"}},
+	// For tests of the broker only.
+	"internal/journalflag": {code: []string{"broker", "journal", "journal/disk"}},
 
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {
@@ -118,7 +120,7 @@ var dependencyRules = []dependencyRule{
 	{
 		name:     "command lines",
 		paths:    []string{"flag", "github.com/alecthomas/kong"},
-		in:       []string{"cmd/*", "demo"},
+		in:       []string{"cmd/*", "demo", "internal/journalflag"},
 		notTests: true,
 	},
 }
@@ -132,6 +134,7 @@ var shellFiles = map[string]bool{
 	"edge.go":    true, // what counts over all the parts of a Consume over several shards
 	"keeper.go":  true, // facts to the journal, and what waits for them
 	"runner.go":  true, // one caller at a time, timer, hand-over of events, what goes from shard to shard
+	"stall.go":   true, // what who waits is told when a journal does not keep up
 	"session.go": true, // a client's side: events that wait for it
 }
 
