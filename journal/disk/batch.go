@@ -20,8 +20,13 @@ const (
 	trimKeySize  = 1 + 2
 
 	// headerSize is what stands before a batch's content: a format, and a checksum over shard, position and content.
-	headerSize  = 1 + 4
-	batchFormat = 1
+	headerSize = 1 + 4
+)
+
+// Formats of a batch.
+const (
+	batchFormat = 1 // when it was written, all earlier batches of its shard were kept
+	batchLazy   = 2 // they may not have been: the store did not wait for the disk
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant that Go cannot write as one
@@ -48,9 +53,9 @@ func trimKey(shard uint16) (key [trimKeySize]byte) {
 }
 
 // encodeBatch writes a batch with its header into value, which has room for exactly both.
-func encodeBatch(value []byte, key [batchKeySize]byte, batch []byte) {
-	value[0] = batchFormat
-	binary.BigEndian.PutUint32(value[1:], checksum(key[:], batch))
+func encodeBatch(value []byte, format byte, key, batch []byte) {
+	value[0] = format
+	binary.BigEndian.PutUint32(value[1:], checksum(format, key, batch))
 	copy(value[headerSize:], batch)
 }
 
@@ -64,17 +69,17 @@ func decodeBatch(key, value []byte) ([]byte, error) {
 	if len(value) < headerSize {
 		return nil, errShort
 	}
-	if value[0] != batchFormat {
-		return nil, fmt.Errorf("it has format %d, this version reads %d", value[0], batchFormat)
+	if value[0] != batchFormat && value[0] != batchLazy {
+		return nil, fmt.Errorf("its format %d is unknown", value[0])
 	}
 	batch := value[headerSize:]
-	if binary.BigEndian.Uint32(value[1:]) != checksum(key, batch) {
+	if binary.BigEndian.Uint32(value[1:]) != checksum(value[0], key, batch) {
 		return nil, errChecksum
 	}
 	return batch, nil
 }
 
-func checksum(key, batch []byte) uint32 {
-	sum := crc32.Update(batchFormat, castagnoli, key)
+func checksum(format byte, key, batch []byte) uint32 {
+	sum := crc32.Update(uint32(format), castagnoli, key)
 	return crc32.Update(sum, castagnoli, batch)
 }

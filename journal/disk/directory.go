@@ -175,3 +175,11 @@ func (d directory) strange() ([]string, error) {
 	}
 	return strange, nil
 }
+
+// restrict makes a directory its owner's only.
+func restrict(fs vfs.FS, dir string) error {
+	if fs != vfs.Default {
+		return nil
+	}
+	return os.Chmod(dir, 0o700)
+}

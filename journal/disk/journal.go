@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -15,9 +16,10 @@ import (
 
 // A shardJournal is the journal of one shard.
 type shardJournal struct {
-	s     *Store
-	shard uint16
-	sync  *pebble.WriteOptions
+	s      *Store
+	shard  uint16
+	sync   *pebble.WriteOptions
+	format byte
 
 	// work takes batches to the goroutine that commits them, so that Append can leave one that a disk holds.
 	work chan *commit
@@ -42,11 +44,11 @@ func (s *Store) openJournal(shard uint16) (*shardJournal, error) {
 		return nil, err
 	}
 	j := &shardJournal{
-		s: s, shard: shard, sync: pebble.Sync, first: first, last: last,
+		s: s, shard: shard, sync: pebble.Sync, format: batchFormat, first: first, last: last,
 		work: make(chan *commit), done: make(chan struct{}), end: make(chan struct{}),
 	}
 	if s.every > 0 {
-		j.sync = pebble.NoSync
+		j.sync, j.format = pebble.NoSync, batchLazy
 	}
 	go j.commit()
 	return j, nil
@@ -126,17 +128,19 @@ func (j *shardJournal) Append(ctx context.Context, batch []byte) (journal.Positi
 }
 
 func (j *shardJournal) append(ctx context.Context, p journal.Position, batch []byte) error {
+	began := time.Now()
 	key := batchKey(j.shard, p)
 	b := j.s.db.NewBatchWithSize(len(batch) + 64)
 	op := b.SetDeferred(len(key), headerSize+len(batch))
 	copy(op.Key, key[:])
-	encodeBatch(op.Value, key, batch)
+	encodeBatch(op.Value, j.format, key[:], batch)
 	if err := op.Finish(); err != nil {
 		return err
 	}
 	err := j.hand(ctx, b)
 	if err == nil {
 		err = b.Close()
+		j.s.count(len(batch), began)
 	}
 	return err
 }
@@ -243,7 +247,7 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 	if before <= first {
 		return nil
 	}
-	if err := j.s.trim(j.shard, first, before); err != nil {
+	if err := j.s.trim(j.shard, first, before, j.sync); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -252,7 +256,7 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 	return nil
 }
 
-func (s *Store) trim(shard uint16, first, before journal.Position) error {
+func (s *Store) trim(shard uint16, first, before journal.Position, sync *pebble.WriteOptions) error {
 	b := s.db.NewBatch()
 	from, to, key := batchKey(shard, first), batchKey(shard, before), trimKey(shard)
 	err := b.DeleteRange(from[:], to[:], nil)
@@ -262,8 +266,7 @@ func (s *Store) trim(shard uint16, first, before journal.Position) error {
 	if err != nil {
 		return err
 	}
-	// Not lost with power: what it would bring back is only read once more.
-	if err := s.commit(b, pebble.NoSync); err != nil {
+	if err := s.commit(b, sync); err != nil {
 		return err
 	}
 	return b.Close()
@@ -271,9 +274,9 @@ func (s *Store) trim(shard uint16, first, before journal.Position) error {
 
 func encodeTrim(key []byte, before journal.Position) []byte {
 	batch := binary.BigEndian.AppendUint64(nil, uint64(before))
-	value := append([]byte{batchFormat}, 0, 0, 0, 0)
-	binary.BigEndian.PutUint32(value[1:], checksum(key, batch))
-	return append(value, batch...)
+	value := make([]byte, headerSize+len(batch))
+	encodeBatch(value, batchFormat, key, batch)
+	return value
 }
 
 func decodeTrim(key, value []byte) (journal.Position, error) {
@@ -306,6 +309,7 @@ func (j *shardJournal) Close() error {
 	defer j.s.mu.Unlock()
 	if j.s.journals[j.shard] == j {
 		delete(j.s.journals, j.shard)
+		j.s.marks[j.shard] = max(j.s.marks[j.shard], j.kept())
 	}
 	return nil
 }

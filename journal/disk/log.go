@@ -31,6 +31,7 @@ func (l pebbleLog) debug(format string, args []any) {
 func (s *Store) events() *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: s.backgroundError,
+		FlushEnd:        s.flushed,
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			s.fail(fmt.Errorf("%s is damaged: %w", info.Path, info.Details))
 		},

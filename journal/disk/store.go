@@ -37,8 +37,13 @@ type Store struct {
 	ended   chan struct{}         // closed after failure was set
 	failure atomic.Pointer[error] // the first error of the disk
 
+	mark             chan struct{} // cap 1: the marks are to be written
+	sizes, latencies histogram
+
 	mu       sync.Mutex
+	marks    marks                    // of journals that are not open
 	journals map[uint16]*shardJournal // open ones
+	backups  sync.WaitGroup
 	closing  bool
 	closed   chan struct{} // Close is done
 	closeErr error
@@ -64,20 +69,27 @@ func Open(dir string, options Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		fs: options.fs, dir: d, every: options.FsyncInterval, log: options.Log, lock: lock,
-		failed: make(chan error, 1), ended: make(chan struct{}), closed: make(chan struct{}),
-		journals: make(map[uint16]*shardJournal),
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := newStore(d, options)
+	s.lock = lock
 	if err := s.open(options.Shards); err != nil {
 		s.cancel()
 		return nil, errors.Join(err, lock.Close())
 	}
+	s.wg.Go(s.writeMarks)
 	if s.every > 0 {
 		s.wg.Go(s.syncEvery)
 	}
 	return s, nil
+}
+
+func newStore(d directory, options Options) *Store {
+	s := &Store{
+		fs: d.fs, dir: d, every: options.FsyncInterval, log: options.Log,
+		failed: make(chan error, 1), ended: make(chan struct{}), closed: make(chan struct{}),
+		mark: make(chan struct{}, 1), journals: make(map[uint16]*shardJournal),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 func (s *Store) open(shards int) error {
@@ -98,9 +110,22 @@ func (s *Store) open(shards int) error {
 	if err := s.dir.checkKeys(); err != nil {
 		return err
 	}
+	if s.marks, err = s.dir.readMarks(s.format.shards); err != nil {
+		return err
+	}
+	if err := s.verify(s.marks); err != nil {
+		return err
+	}
 	options := s.pebbleOptions()
 	options.ErrorIfNotExists = true
-	return s.openLog(options)
+	if err := s.openLog(options); err != nil {
+		return err
+	}
+	// Opening has written out the logs, and they have the traces of what was kept.
+	if err := s.dir.write(marksName, s.marks.encode()); err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
 }
 
 func (d directory) readFormat() (format, error) {
@@ -156,10 +181,13 @@ func (s *Store) finish(f format) error {
 	if err == nil {
 		err = s.dir.checkKeys()
 	}
+	s.format, s.marks = f, make(marks, f.shards)
+	if err == nil {
+		err = s.dir.write(marksName, s.marks.encode())
+	}
 	if err == nil {
 		err = s.dir.write(formatName, f.encode())
 	}
-	s.format = f
 	return err
 }
 
@@ -339,6 +367,7 @@ func (s *Store) close(journals []*shardJournal) error {
 	for _, j := range journals {
 		err = errors.Join(err, j.Close())
 	}
+	s.backups.Wait()
 	s.cancel()
 	s.wg.Wait()
 	return errors.Join(err, s.closeLog(), s.lock.Close())
@@ -353,7 +382,11 @@ func (s *Store) closeLog() (err error) {
 	}()
 	if s.err() == nil {
 		// What is in tables has checksums all over. At the end of a log, damage and a crash look the same.
-		if err := s.db.Flush(); err != nil {
+		err := s.db.Flush()
+		if err == nil {
+			err = s.dir.write(marksName, s.kept().encode())
+		}
+		if err != nil {
 			s.fail(err)
 		}
 	}
