@@ -31,8 +31,8 @@ type Journal interface {
 	// to happen. Trimming what is trimmed already is no error.
 	Trim(ctx context.Context, before Position) error
 
-	// Close ends the journal and waits for what is under way. Calls after it return [ErrClosed]. Closing twice is no
-	// error.
+	// Close ends the journal and waits for what is under way. Append and Trim return [ErrClosed] after it, and so does Read,
+	// if it needs anything that was closed. Closing twice is no error.
 	Close() error
 }
 

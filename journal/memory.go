@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 )
@@ -54,6 +55,9 @@ func (m *Memory) Read(_ context.Context, from Position) iter.Seq2[Record, error]
 func (m *Memory) Trim(_ context.Context, before Position) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if errors.Is(m.err, ErrClosed) {
+		return ErrClosed
+	}
 	for len(m.batches) > 0 && m.first+1 < before {
 		m.batches = m.batches[1:]
 		m.first++
@@ -65,8 +69,6 @@ func (m *Memory) Trim(_ context.Context, before Position) error {
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err == nil {
-		m.err = ErrClosed
-	}
+	m.err = ErrClosed
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // change with the original, and so takes no time and little room. It is as secret as the store.
 func (s *Store) Backup(dir string) error {
 	to := directory{s.fs, dir}
-	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
+	if err := to.make(); err != nil {
 		return err
 	}
 	names, err := s.fs.List(dir)
@@ -25,7 +25,7 @@ func (s *Store) Backup(dir string) error {
 	if len(names) > 0 {
 		return fmt.Errorf("%s is not empty (%s is in it): choose another directory for the backup", dir, names[0])
 	}
-	if err := s.backup(to); err != nil {
+	if err := s.await(s.ctx, func() error { return s.backup(to) }); err != nil {
 		return fmt.Errorf("back up to %s: %w", dir, errors.Join(err, to.clear()))
 	}
 	return nil

@@ -89,6 +89,26 @@ type directory struct {
 	path string
 }
 
+// make makes the directory, for its owner only, with those above it, and makes that survive a power cut.
+func (d directory) make() error {
+	var above []string // of directories that are made
+	for dir := d.path; ; dir = d.fs.PathDir(dir) {
+		if _, err := d.fs.Stat(dir); err == nil || dir == d.fs.PathDir(dir) {
+			break
+		}
+		above = append(above, d.fs.PathDir(dir))
+	}
+	if err := d.fs.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range above {
+		if err := (directory{d.fs, dir}).sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d directory) file(name string) string { return d.fs.PathJoin(d.path, name) }
 
 func (d directory) read(name string) ([]byte, error) {

@@ -47,7 +47,7 @@ func (s *Store) openJournal(shard uint16) (*shardJournal, error) {
 		s: s, shard: shard, sync: pebble.Sync, format: batchFormat, first: first, last: last,
 		work: make(chan *commit), done: make(chan struct{}), end: make(chan struct{}),
 	}
-	if s.every > 0 {
+	if s.options.FsyncInterval > 0 {
 		j.sync, j.format = pebble.NoSync, batchLazy
 	}
 	go j.commit()
@@ -247,7 +247,8 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 	if before <= first {
 		return nil
 	}
-	if err := j.s.trim(j.shard, first, before, j.sync); err != nil {
+	// Kept like a batch: what is trimmed does not come back.
+	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, first, before, j.sync) }); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -304,6 +305,9 @@ func (j *shardJournal) Close() error {
 	select {
 	case <-j.done:
 	case <-j.s.ended:
+		// What is under way may be for ever.
+	case <-time.After(j.s.options.closeWait):
+		return j.s.silent()
 	}
 	j.s.mu.Lock()
 	defer j.s.mu.Unlock()

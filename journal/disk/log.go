@@ -16,10 +16,12 @@ func (l pebbleLog) Infof(format string, args ...any) { l.debug(format, args) }
 // Errorf implements [pebble.Logger].
 func (l pebbleLog) Errorf(format string, args ...any) { l.debug(format, args) }
 
-// Fatalf implements [pebble.Logger]. It returns, and then Pebble goes on as if nothing had happened: after each call that
-// writes, [Store.failure] has the last word.
+// Fatalf implements [pebble.Logger]. Pebble takes it that this does not return.
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	l.s.fail(fmt.Errorf(format, args...)) //nolint:govet // Pebble's formats
+	if l.s.gate.live.Load() {
+		_ = l.s.gate.hold()
+	}
 }
 
 func (l pebbleLog) debug(format string, args []any) {

@@ -104,7 +104,7 @@ func (s *Store) kept() marks {
 
 // flushed is called by Pebble when it has written out a log.
 func (s *Store) flushed(info pebble.FlushInfo) {
-	if info.Err != nil || s.every > 0 {
+	if info.Err != nil || s.options.FsyncInterval > 0 {
 		return
 	}
 	select {

@@ -21,7 +21,10 @@ type Options struct {
 	// AllowMemory takes a directory in memory too (tmpfs, ramfs), which survives the process and not the machine.
 	AllowMemory bool
 
-	fs vfs.FS // for tests; the operating system's else
+	// For tests:
+	fs        vfs.FS // the operating system's else
+	memTable  uint64
+	closeWait time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -31,10 +34,18 @@ func (o Options) withDefaults() Options {
 	if o.fs == nil {
 		o.fs = vfs.Default
 	}
+	if o.memTable == 0 {
+		o.memTable = memTable
+	}
+	if o.closeWait == 0 {
+		o.closeWait = closeWait
+	}
 	return o
 }
 
 const (
+	// closeWait is how long closing waits for a disk that does not answer.
+	closeWait = 10 * time.Second
 	// memTable is how much is in memory before it is written out, and so about the size of a write-ahead log: what a
 	// start after a crash has to read again.
 	memTable = 16 << 20
@@ -44,11 +55,11 @@ const (
 
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          s.fs,
+		FS:                          s.gate,
 		Logger:                      pebbleLog{s},
 		FormatMajorVersion:          pebble.FormatWALSyncChunks,
 		CacheSize:                   cache,
-		MemTableSize:                memTable,
+		MemTableSize:                s.options.memTable,
 		MemTableStopWritesThreshold: 4,
 	}
 	o.EventListener = s.events()

@@ -10,7 +10,8 @@ import (
 type Stats struct {
 	Batches uint64 // appended and kept
 	Bytes   uint64 // in these batches
-	Written uint64 // bytes written to the disk for them: logs, and tables as often as they were written
+	Written uint64 // bytes written to files: each batch once into a log, and into tables as often as it is rewritten
+	Fsyncs  uint64 // of all files
 	// Latency is of appends, in nanoseconds, and Size of batches, in bytes.
 	Latency, Size Histogram
 }
@@ -80,8 +81,6 @@ func (s *Store) count(size int, began time.Time) {
 func (s *Store) Stats() Stats {
 	st := Stats{Latency: s.latencies.load(), Size: s.sizes.load()}
 	st.Batches, st.Bytes = st.Size.Count(), st.Size.Sum
-	m := s.db.Metrics()
-	total := m.Total()
-	st.Written = m.WAL.BytesWritten + total.TableBytesFlushed + total.TableBytesCompacted
+	st.Written, st.Fsyncs = s.gate.written.Load(), s.gate.syncs.Load()
 	return st
 }

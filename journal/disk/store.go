@@ -16,28 +16,26 @@ import (
 	"github.com/replyq/replyq/journal"
 )
 
-// closeWait is how long Close waits for a disk that does not answer.
-const closeWait = 10 * time.Second
-
 // A Store is an open directory with the journals of all shards. It is safe for concurrent use.
 type Store struct {
-	fs     vfs.FS
-	dir    directory
-	format format
-	every  time.Duration // Options.FsyncInterval
-	log    *slog.Logger
-	lock   io.Closer
-	db     *pebble.DB
+	fs      vfs.FS
+	dir     directory
+	format  format
+	options Options
+	log     *slog.Logger
+	lock    io.Closer
+	gate    *gate
+	db      *pebble.DB
 
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines of the store
+	mark   chan struct{}  // cap 1: the marks are to be written
 
 	failed  chan error            // cap 1
 	ended   chan struct{}         // closed after failure was set
 	failure atomic.Pointer[error] // the first error of the disk
 
-	mark             chan struct{} // cap 1: the marks are to be written
 	sizes, latencies histogram
 
 	mu       sync.Mutex
@@ -57,7 +55,7 @@ func Open(dir string, options Options) (*Store, error) {
 		return nil, fmt.Errorf("a store of %d shards: 1 to 65536 are possible", options.Shards)
 	}
 	d := directory{options.fs, dir}
-	if err := d.fs.MkdirAll(dir, 0o700); err != nil {
+	if err := d.make(); err != nil {
 		return nil, err
 	}
 	if d.fs == vfs.Default && !options.AllowMemory {
@@ -75,8 +73,12 @@ func Open(dir string, options Options) (*Store, error) {
 		s.cancel()
 		return nil, errors.Join(err, lock.Close())
 	}
+	s.gate.live.Store(true)
+	if err := s.err(); err != nil { // of what Pebble began while it was opened
+		return nil, errors.Join(err, s.Close())
+	}
 	s.wg.Go(s.writeMarks)
-	if s.every > 0 {
+	if s.options.FsyncInterval > 0 {
 		s.wg.Go(s.syncEvery)
 	}
 	return s, nil
@@ -84,10 +86,11 @@ func Open(dir string, options Options) (*Store, error) {
 
 func newStore(d directory, options Options) *Store {
 	s := &Store{
-		fs: d.fs, dir: d, every: options.FsyncInterval, log: options.Log,
+		fs: d.fs, dir: d, options: options, log: options.Log,
 		failed: make(chan error, 1), ended: make(chan struct{}), closed: make(chan struct{}),
 		mark: make(chan struct{}, 1), journals: make(map[uint16]*shardJournal),
 	}
+	s.gate = &gate{FS: d.fs, s: s, path: d.file(logName)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -272,32 +275,35 @@ func (s *Store) backgroundError(err error) {
 	s.fail(err)
 }
 
-// commit writes to the store and returns when it is kept. It may block for as long as the disk does.
-func (s *Store) commit(b *pebble.Batch, sync *pebble.WriteOptions) (err error) {
-	defer func() {
-		// Pebble panics when it cannot go on to the next log. It holds locks then that nobody gets any more.
-		if r := recover(); r != nil {
-			s.fail(fmt.Errorf("%v", r))
-			err = s.err()
-		}
-	}()
+// commit writes to the store and returns when it is kept. It may block for as long as the disk does, and for ever when the
+// disk has failed: who cannot wait also looks at ended.
+func (s *Store) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
 	if err := s.err(); err != nil {
 		return err
 	}
-	err = s.db.Apply(b, sync)
-	if failure := s.err(); failure != nil {
-		return failure // also when Apply has returned nil: see [pebbleLog.Fatalf]
-	}
-	if err != nil {
+	if err := s.db.Apply(b, sync); err != nil {
 		s.fail(err)
+	}
+	return s.err()
+}
+
+// await does something that blocks, and leaves it when the context or the store ends first.
+func (s *Store) await(ctx context.Context, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ended:
 		return s.err()
 	}
-	return nil
 }
 
 // syncEvery is the goroutine that makes batches durable that did not wait for it.
 func (s *Store) syncEvery() {
-	tick := time.NewTicker(s.every)
+	tick := time.NewTicker(s.options.FsyncInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -336,7 +342,8 @@ func (s *Store) Journal(shard int) (journal.Journal, error) {
 }
 
 // Close closes all journals and the store. It waits for what is under way, but not longer than 10 seconds for a disk that
-// does not answer. Closing again does nothing, and returns the same.
+// does not answer, and not at all for one that has failed: what is under way then stays so, and the directory stays locked,
+// until the process ends. Closing again does nothing, and returns the same.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closing {
@@ -355,11 +362,19 @@ func (s *Store) Close() error {
 	go func() { done <- s.close(journals) }()
 	select {
 	case s.closeErr = <-done:
-	case <-time.After(closeWait):
-		s.closeErr = fmt.Errorf("%s: the disk did not answer for %v; what was confirmed is kept", s.dir.path, closeWait)
+	case <-s.ended:
+		s.cancel()
+		s.closeErr = s.err()
+	case <-time.After(s.options.closeWait):
+		s.closeErr = s.silent()
 	}
 	close(s.closed)
 	return s.closeErr
+}
+
+// silent is what closing says of a disk that does not answer.
+func (s *Store) silent() error {
+	return fmt.Errorf("%s: the disk did not answer for %v; what was confirmed is kept", s.dir.path, s.options.closeWait)
 }
 
 func (s *Store) close(journals []*shardJournal) error {
@@ -370,25 +385,17 @@ func (s *Store) close(journals []*shardJournal) error {
 	s.backups.Wait()
 	s.cancel()
 	s.wg.Wait()
+	if failure := s.err(); failure != nil {
+		return failure
+	}
 	return errors.Join(err, s.closeLog(), s.lock.Close())
 }
 
-func (s *Store) closeLog() (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.fail(fmt.Errorf("%v", r))
-			err = s.err()
-		}
-	}()
-	if s.err() == nil {
-		// What is in tables has checksums all over. At the end of a log, damage and a crash look the same.
-		err := s.db.Flush()
-		if err == nil {
-			err = s.dir.write(marksName, s.kept().encode())
-		}
-		if err != nil {
-			s.fail(err)
-		}
+func (s *Store) closeLog() error {
+	// What is in tables has checksums all over. At the end of a log, damage and a crash look the same.
+	err := s.db.Flush()
+	if err == nil {
+		err = s.dir.write(marksName, s.kept().encode())
 	}
-	return errors.Join(s.err(), s.db.Close())
+	return errors.Join(err, s.db.Close())
 }
