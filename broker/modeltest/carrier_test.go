@@ -80,7 +80,7 @@ func (m *model) lost(p *pipe, fate broker.EndReason, replyTo bool) {
 	}
 	if m.bed.shards > 1 { // which one the pipe's shard heard of last is open
 		is := m.bed.endOf(p)
-		if is == broker.EndOpen && m.bed.describe(p).Outside { // perhaps by a token in a reply elsewhere that was in vain
+		if at := m.bed.describe(p); is == broker.EndOpen && at != nil && at.Outside { // perhaps by a token in a reply elsewhere that was in vain
 			p.outside = true
 			return
 		}
