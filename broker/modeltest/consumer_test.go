@@ -151,7 +151,7 @@ func (m *model) stopIdle() {
 
 // deleteQueue takes a queue away from everybody.
 func (m *model) deleteQueue(q *queue) (messages uint64) {
-	all := m.in(q, ready, delayed, leased, dead)
+	all := inSlotOrder(m.in(q, ready, delayed, leased, dead))
 	for i, o := range m.queues {
 		if o == q {
 			m.queues = append(m.queues[:i:i], m.queues[i+1:]...)

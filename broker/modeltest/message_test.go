@@ -88,6 +88,12 @@ func (m *model) remove(x *message, fate broker.EndReason) {
 	m.end(x, fate, false)
 }
 
+// inSlotOrder is the order in which all of a queue's messages are removed.
+func inSlotOrder(some []*message) []*message {
+	sortBy(some, func(x *message) uint64 { return uint64(x.id.Slot) })
+	return some
+}
+
 // end lets a message go, or makes it a dead one. Its handles have lost a carrier, with a fate.
 func (m *model) end(x *message, fate broker.EndReason, dies bool) {
 	x.state, x.holder = gone, nil

@@ -236,7 +236,7 @@ func (d *bed) purge(t *rapid.T) {
 	all := map[broker.MessageState][]messageState{
 		0: {ready, delayed}, broker.MessageReady: {ready}, broker.MessageDelayed: {delayed}, broker.MessageDead: {dead},
 	}[r.State]
-	some := d.m.in(q, all...)
+	some := inSlotOrder(d.m.in(q, all...))
 	wantRemoved(k, uint64(len(some)))
 	for _, x := range some {
 		d.m.remove(x, broker.EndPurged)
