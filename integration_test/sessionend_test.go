@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"testing"
 
@@ -108,4 +109,47 @@ func TestP21SlowSession(t *testing.T) {
 		t.Errorf("the session has ended with %v, want %v", got, want)
 	}
 	s.checkWorks(s.ctx, t)
+}
+
+// TestP21SlowSessionsTakeLittle: what a session is given and does not read costs the server at most 4 MiB, however much
+// credit it gave; and who reads is served meanwhile.
+func TestP21SlowSessionsTakeLittle(t *testing.T) {
+	t.Parallel()
+	const sessions, each, size, most = 8, 40, 200_000, 4 << 20
+	s := startServer(t, "--memory-limit", fmt.Sprint(512<<20), "--log-level", "info")
+	target := &target{server: s, conn: s.dial(t), ctx: t.Context()}
+	stub := queuepb.NewQueueServiceClient(target.conn)
+	for range sessions * each {
+		if _, err := stub.Enqueue(t.Context(), &queuepb.EnqueueRequest{
+			Queue: "slow", Message: &queuepb.Message{Payload: make([]byte, size)},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := s.memory(t, "VmRSS:")
+	raws := make([]*rawSession, sessions)
+	for i := range raws {
+		raws[i] = target.rawSession(t.Context(), t, &queuepb.Hello{ProtocolVersion: 1, CreditBytes: 64 << 20})
+		raws[i].do(&queuepb.Operation{Id: 1, Request: &queuepb.Operation_Consume{
+			Consume: &queuepb.ConsumeRequest{Queues: []string{"slow"}, MaxInFlight: each},
+		}, Credit: 1000})
+	}
+	eventually(t, "the messages are in flight", func() bool { return s.statistics(t, "slow").InFlight == sessions*each })
+	target.checkWorks(t.Context(), t)
+	stalled := s.memory(t, "VmRSS:")
+	eventually(t, "the messages are back", func() bool {
+		stalled = max(stalled, s.memory(t, "VmRSS:"))
+		return s.statistics(t, "slow").InFlight == 0
+	})
+	took := (stalled - before) / sessions
+	t.Logf("a session that was given %d KB and read nothing took %d KiB", each*size/1000, took>>10)
+	if took > most && os.Getenv("REPLYQ_RACE") == "" {
+		t.Errorf("it took %d KiB, want at most %d", took>>10, most>>10)
+	}
+	want := badinput.Refusal{Code: codes.ResourceExhausted, Reason: "SLOW_CONSUMER"}
+	for _, raw := range raws {
+		if got := raw.end(); got != want {
+			t.Errorf("a session has ended with %v, want %v", got, want)
+		}
+	}
 }
