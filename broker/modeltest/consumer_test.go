@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -151,7 +152,7 @@ func (m *model) stopIdle() {
 
 // deleteQueue takes a queue away from everybody.
 func (m *model) deleteQueue(q *queue) (messages uint64) {
-	all := inSlotOrder(m.in(q, ready, delayed, leased, dead))
+	all := m.inOrderOfDeletion(q)
 	for i, o := range m.queues {
 		if o == q {
 			m.queues = append(m.queues[:i:i], m.queues[i+1:]...)
@@ -172,6 +173,29 @@ func (m *model) deleteQueue(q *queue) (messages uint64) {
 		}
 	}
 	return uint64(len(all))
+}
+
+// inOrderOfDeletion lists a queue's messages: first those that its consumers have, one consumer after the other, then those
+// of consumers that are away, then the others.
+func (m *model) inOrderOfDeletion(q *queue) (all []*message) {
+	consumers := slices.SortedFunc(slices.Values(m.consumers), func(a, b *consumer) int { return cmp.Compare(a.id, b.id) })
+	for _, away := range []bool{false, true} {
+		for _, c := range consumers {
+			held := m.holds(c)
+			sortBy(held, func(x *message) uint64 { return x.heldSeq })
+			for _, x := range held {
+				if x.queue == q && c.away == away {
+					all = append(all, x)
+				}
+			}
+		}
+	}
+	for _, x := range inSlotOrder(m.in(q, ready, delayed, leased, dead)) {
+		if !slices.Contains(all, x) {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 func (m *model) leaseOf(h handles.Handle) *lease {

@@ -250,7 +250,8 @@ func (m *model) endPipe(p *pipe, e ending) {
 		}
 	}
 	for _, o := range m.feeds(p) {
-		if o.receive.Shard() == p.receive.Shard() { // else it comes there when it comes
+		// In another shard it comes there when it comes; and one that is due at this moment ends by itself.
+		if o.receive.Shard() == p.receive.Shard() && !m.isDue(o.dueAt()) {
 			m.later(func() { m.passEnd(o) })
 		}
 	}
