@@ -58,8 +58,9 @@ func (s *shard) checkReplyRoom(r *Reply) *Error {
 }
 
 // countParked counts a reply that waits for room in its pipe, or with -1 takes it off.
-func (s *shard) countParked(r *Reply, sign int64) {
-	s.freshHeld += sign * int64(replySize+heapSize(len(r.Body)))
+func (s *shard) countParked(l *link, r *Reply, sign int32) {
+	l.session.parked.Add(sign)
+	s.freshHeld += int64(sign) * int64(replySize+heapSize(len(r.Body)))
 }
 
 func (s *shard) overloaded() *Error {

@@ -28,6 +28,7 @@ const (
 
 	sentCarrierAdded = 30
 	sentRedriven     = 31
+	sentAnswered     = 32
 )
 
 // prepared is what the shell did on other shards before an operation: adding carriers, reserving slots, checking a
@@ -225,6 +226,8 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 		s.carrierLostElsewhere(e)
 	case sentWaiterEnded:
 		s.waiterEnded(carrierOf(e.Carrier), EndReason(e.Reason))
+	case sentAnswered:
+		s.answered(carrier{carrierRef: carrierOf(e.Carrier)})
 	case sentOutside:
 		s.putOutside(refOf(e.Pipe))
 	case sentReply:

@@ -56,12 +56,15 @@ func (s *shard) parkOrRefuse(l *link, op *Op, r *Reply, pre *prepared) {
 		return
 	}
 	pre.use()
-	s.countParked(r, +1)
+	s.countParked(l, r, +1)
 	waiting := *r // the request is its maker's again when Submit returns
 	// It is answered when another session makes room. No patience: nobody would see to it that the answer goes out.
 	s.st.pipes.at(r.Handle.Slot()).live.park(
 		parkedReply{l, Op{ID: op.ID, Request: &waiting}, &waiting, pre, s.now.Add(op.Timeout)})
 	s.timePipe(r.Handle.Slot())
+	if !slices.Contains(l.parkedIn, r.Handle.Slot()) {
+		l.parkedIn = append(l.parkedIn, r.Handle.Slot())
+	}
 }
 
 // unpark stores what a session has waiting for room in a pipe, whether there is room or not: the session ends the pipe,
@@ -79,7 +82,7 @@ func (s *shard) unpark(l *link, slot uint32, p *pipe) {
 		}
 		w.reply.beyond = true
 		s.tryReply(w.link, &w.op, w.reply, w.pre, false)
-		s.countParked(w.reply, -1)
+		s.countParked(w.link, w.reply, -1)
 	}
 	s.timePipe(slot)
 }
@@ -90,6 +93,22 @@ func (s *shard) unparkAnswers(l *link, slot uint32) {
 	s.unpark(l, ref.slot, s.st.pipe(ref))
 }
 
+// unparkFor does so in all pipes of this shard that a Settle answers, which is carried out in another one.
+func (s *shard) unparkFor(l *link, r *Settle) {
+	l.parkedIn = slices.DeleteFunc(l.parkedIn, func(slot uint32) bool {
+		p := s.st.pipes.at(slot)
+		answers := func(w parkedReply) bool {
+			return w.link == l && (w.reply.Lease == r.Lease ||
+				slices.ContainsFunc(r.Replies, func(other *Reply) bool { return other.Handle == w.reply.Handle }))
+		}
+		if slices.ContainsFunc(p.live.parkedReplies(), answers) {
+			s.unpark(l, slot, p)
+		}
+		return !slices.ContainsFunc(p.live.parkedReplies(), func(w parkedReply) bool { return w.link == l })
+	})
+	s.finish()
+}
+
 // settleParked carries out a reply that has waited, or lets go of one whose session has gone. It reports whether it did.
 func (s *shard) settleParked(w *parkedReply) bool {
 	if w.link.closed {
@@ -97,7 +116,7 @@ func (s *shard) settleParked(w *parkedReply) bool {
 	} else if !s.tryReply(w.link, &w.op, w.reply, w.pre, true) {
 		return false
 	}
-	s.countParked(w.reply, -1)
+	s.countParked(w.link, w.reply, -1)
 	return true
 }
 
@@ -138,7 +157,7 @@ func (s *shard) retryParked(ref pipeRef) {
 		}
 		s.unparked(w.reply, w.pre)
 		s.refuse(w.link, w.op.ID, errPipeFull())
-		s.countParked(w.reply, -1)
+		s.countParked(w.link, w.reply, -1)
 		late = append(late, w.link)
 	}
 	s.timePipe(ref.slot)

@@ -342,9 +342,7 @@ func (s *shard) end(slot uint32, e pipeEnding) {
 			continue
 		}
 		if c.carrierRef == e.by || answered && e.by == (carrierRef{}) {
-			if m := s.st.carrying(c.carrierRef); m != nil {
-				s.unwait(m)
-			}
+			s.answered(c)
 			continue
 		}
 		if c.shard != s.st.shard {
@@ -354,6 +352,17 @@ func (s *shard) end(slot uint32, e pipeEnding) {
 		s.later(work{kind: workWaiterEnded, carrier: c.carrierRef, reason: e.reason})
 	}
 	s.timePipe(slot)
+}
+
+// answered notes that nobody waits for a message's answer any more, and that nobody need be told.
+func (s *shard) answered(c carrier) {
+	if c.shard != s.st.shard {
+		s.send(&factpb.Sent{Target: uint32(c.shard), What: sentAnswered, Carrier: c.fact()})
+		return
+	}
+	if m := s.st.carrying(c.carrierRef); m != nil {
+		s.unwait(m)
+	}
 }
 
 // timePipe sets a pipe's timer for what is due next.

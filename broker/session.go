@@ -34,6 +34,7 @@ type Session struct {
 	hasty         func() bool
 	answeredBelow atomic.Uint64
 	detached      atomic.Bool
+	parked        atomic.Int32 // replies that wait for room in their pipes
 	total         *tenantTotal // of its tenant
 	passedOps     []opAt       // ends that have reached the client, not yet told to the shards
 	where         map[uint64]uint16

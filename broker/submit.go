@@ -81,7 +81,8 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 		return home, !s.foreign(home, r.ReplyTo) && !s.foreignCargo(home, &r.Cargo) && (r.Pipe == nil || !s.foreign(home, r.Pipe.Parent))
 	case *Reply:
 		home = s.homeOf(r.Handle)
-		return home, !s.foreign(home, r.Lease) && !s.foreign(home, r.Splice) && !s.foreignCargo(home, &r.Cargo)
+		return home, !s.foreign(home, r.Lease) && !s.foreign(home, r.Splice) && !s.foreignCargo(home, &r.Cargo) &&
+			(!r.Ack || s.parked.Load() == 0)
 	case *Settle:
 		home = s.homeOf(r.Lease)
 		for _, reply := range r.Replies {
@@ -94,7 +95,7 @@ func (s *Session) route(op *Op) (home uint16, alone bool) {
 				return home, false
 			}
 		}
-		return home, true
+		return home, s.parked.Load() == 0
 	case *Receive:
 		return s.homeOf(r.Handle), true
 	case *Cancel:
@@ -351,6 +352,9 @@ func (s *Session) replyAcross(home uint16, op *Op, r *Reply) {
 		s.settleAcross(r.Lease.Shard(), &standIn, settle, true)
 		return
 	}
+	if r.Ack {
+		s.unparkElsewhere(home, &Settle{Lease: r.Lease})
+	}
 	x := s.cross(home)
 	if s.foreign(home, r.Lease) {
 		var err *Error
@@ -396,6 +400,7 @@ func (x *crossing) holdReply(r *Reply) {
 const drawnNumber = 1 << 63
 
 func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
+	s.unparkElsewhere(home, r)
 	x := s.cross(home)
 	x.pre.reply = asReply
 	for _, reply := range r.Replies {
@@ -416,6 +421,28 @@ func (s *Session) settleAcross(home uint16, op *Op, r *Settle, asReply bool) {
 	for _, t := range x.pre.targets {
 		if t.shard == home || !x.pre.used {
 			s.unreserve(t)
+		}
+	}
+}
+
+// unparkElsewhere stores what waits for room in pipes of other shards that a Settle answers: it comes before what the Settle
+// brings, and before the end that its ack may be.
+func (s *Session) unparkElsewhere(home uint16, r *Settle) {
+	if s.parked.Load() == 0 {
+		return
+	}
+	var err *Error
+	s.broker.runners[home].run(func(sh *shard) { _, err = sh.checkLease(s.identity.Principal, r.Lease) })
+	if err != nil {
+		return // the Settle will be refused
+	}
+	for n, runner := range s.broker.runners {
+		if uint16(n) != home {
+			runner.run(func(sh *shard) {
+				if l := s.linkAt(sh); l != nil {
+					sh.unparkFor(l, r)
+				}
+			})
 		}
 	}
 }
