@@ -43,16 +43,20 @@ func Begin(b []byte, num protowire.Number, guess int) ([]byte, Mark) {
 }
 
 // End writes the length of the message that m began.
-func (m Mark) End(b []byte) []byte {
+func (m Mark) End(b []byte) []byte { return m.EndWith(b, 0) }
+
+// EndWith does so for a message of which some bytes are elsewhere.
+func (m Mark) EndWith(b []byte, elsewhere int) []byte {
 	from := m.at + m.room
-	size := len(b) - from
+	here := len(b) - from
+	size := here + elsewhere
 	need := protowire.SizeVarint(uint64(size))
 	if need != m.room {
 		for range need - m.room {
 			b = append(b, 0)
 		}
-		copy(b[m.at+need:], b[from:from+size])
-		b = b[:m.at+need+size]
+		copy(b[m.at+need:], b[from:from+here])
+		b = b[:m.at+need+here]
 	}
 	appendVarint(b[m.at:m.at], uint64(size))
 	return b
@@ -157,6 +161,7 @@ func (f *Field) Next(b []byte) (rest []byte, err error) {
 			return b[n:], nil
 		}
 		f.Bytes, n = protowire.ConsumeBytes(b)
+		f.Bytes = f.Bytes[:len(f.Bytes):len(f.Bytes)] // who appends to it shall not write over what is behind it
 	default:
 		n = protowire.ConsumeFieldValue(f.Num, f.Type, b)
 	}

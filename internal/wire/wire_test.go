@@ -100,3 +100,19 @@ func FuzzNext(f *testing.F) {
 		}
 	})
 }
+
+// TestBytesEnd: who appends to the bytes of a field, short or long, does not write over what is behind them.
+func TestBytesEnd(t *testing.T) {
+	for _, size := range []int{0, 1, 127, 128, 20_000} {
+		b := wire.AppendText(wire.AppendBytes(nil, 1, make([]byte, size)), 2, "behind")
+		var f wire.Field
+		rest, err := f.Next(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = append(f.Bytes, "over"...)
+		if _, err := f.Next(rest); err != nil || string(f.Bytes) != "behind" {
+			t.Errorf("%d bytes: what is behind them is %q, error %v", size, f.Bytes, err)
+		}
+	}
+}
