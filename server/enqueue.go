@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -142,7 +143,7 @@ func (c *caller) message(out *broker.Enqueue, m *queuepb.Message, lenient bool) 
 	}
 	out.Cargo.Found = c.foundInHeaders(c.found(nil, m.Payload), m.Headers)
 	if stored.ReplyTo == nil && len(stored.Headers) == 0 && len(stored.Handles) == 0 {
-		out.Body = contentBody(1, 2, m.Payload, m.ContentType)
+		out.Body = c.contentBody(1, 2, m.Payload, m.ContentType)
 		return nil
 	}
 	body, err := stored.MarshalVT()
@@ -154,7 +155,15 @@ func (c *caller) message(out *broker.Enqueue, m *queuepb.Message, lenient bool) 
 }
 
 // contentBody encodes what most messages and replies have: a payload and a content type, in fields of these numbers.
-func contentBody(payloadField, typeField protowire.Number, payload []byte, contentType string) []byte {
+// What is large is not copied if that can be helped, and not cleared before it is.
+func (c *caller) contentBody(payloadField, typeField protowire.Number, payload []byte, contentType string) []byte {
+	if c.content != nil {
+		return c.content
+	}
+	if len(payload) >= largeBody {
+		head := protowire.AppendVarint(protowire.AppendTag(nil, payloadField, protowire.BytesType), uint64(len(payload)))
+		return bytes.Join([][]byte{head, payload, wire.AppendText(nil, typeField, contentType)}, nil)
+	}
 	b := make([]byte, 0, 2+protowire.SizeBytes(len(payload))+protowire.SizeBytes(len(contentType)))
 	if len(payload) > 0 {
 		b = wire.AppendBytes(b, payloadField, payload)

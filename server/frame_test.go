@@ -176,6 +176,18 @@ func TestResults(t *testing.T) {
 		{kindCancel, &broker.Error{Code: broker.CodeNotFound, Reason: broker.ReasonHandleUnknown, Text: "unknown"}},
 		{kindConsume, nil},
 	}
+	for _, n := range []int{largeBody - 5, largeBody, 1<<21 - 160, 1<<21 - 5} { // the latter need another length of length
+		events = append(events, []struct {
+			kind kind
+			body any
+		}{
+			{kindReceive, &broker.ReplyItem{Sequence: 1, Body: mustMarshal(t, &queuepb.Reply{Payload: make([]byte, n)}), Source: id, Attempt: 2}},
+			{kindConsume, &broker.Delivery{
+				Message: id, Queue: "q", Lease: claims(handles.Lease, 1), ReplyTo: claims(handles.Send, 2), EnqueuedAt: at,
+				Body: mustMarshal(t, &queuepb.Message{Payload: make([]byte, n)}),
+			}},
+		}...)
+	}
 	plain, out := frame{keys: keys}, outFrame{keys: keys, pool: &buffers.Pool{}}
 	for round := range uint64(2) { // the second uses the buffer of the first
 		want := &queuepb.SessionResponse{Pong: round, GoingAway: &queuepb.GoingAway{Message: "soon"}}
@@ -190,11 +202,14 @@ func TestResults(t *testing.T) {
 			sizes += size
 		}
 		out.finish(round, want.GoingAway)
-		written := len(out.b)
 		data, err := newCodec(limits{}, out.pool).Marshal(&out)
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(data) != 2*6+1 {
+			t.Errorf("the frame is in %d parts", len(data))
+		}
+		written := data.Len()
 		got, again := &queuepb.SessionResponse{}, &queuepb.SessionResponse{}
 		if err := pb.Unmarshal(data.Materialize(), got); err != nil {
 			t.Fatal(err)
@@ -202,8 +217,8 @@ func TestResults(t *testing.T) {
 		if err := pb.Unmarshal(mustMarshal(t, want), again); err != nil { // what was set as unknown becomes known
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(again, got, protocmp.Transform()); diff != "" {
-			t.Errorf("round %d (-want +got):\n%s", round, diff)
+		if !pb.Equal(again, got) {
+			t.Errorf("round %d (-want +got):\n%s", round, cmp.Diff(again, got, protocmp.Transform()))
 		}
 		if out.results != len(events) || sizes > written {
 			t.Errorf("%d results of %d bytes counted, %d of %d written", out.results, sizes, len(events), written)

@@ -24,6 +24,8 @@ type caller struct {
 	made *madeRequests
 	// sent and leased are the send handle and the lease that were found good last, as long as now stays the same.
 	sent, leased knownHandle
+	// content, if not nil, is that of the request's message or reply, which may be kept as it is.
+	content []byte
 }
 
 // A knownHandle is a handle that was checked, with its text. A stream of replies has the same two in each of them: asking

@@ -124,7 +124,7 @@ func (c *caller) replyPayload(
 	}
 	out.Cargo.Found = c.foundInHeaders(c.found(nil, payload), req.Headers)
 	if len(stored.Headers) == 0 && len(stored.Handles) == 0 {
-		out.Body = contentBody(2, 3, payload, req.ContentType)
+		out.Body = c.contentBody(2, 3, payload, req.ContentType)
 		return nil
 	}
 	body, err := stored.MarshalVT()

@@ -17,6 +17,7 @@ import (
 type inFrame struct {
 	buf      mem.Buffer
 	tooLarge bool
+	kept     bool // buf is no pool's, see codec.Unmarshal: what is large in it may be kept
 	scan     scan // of what the generated code decodes of it
 	parts    int  // operations, credits and detached operations seen
 
@@ -62,6 +63,14 @@ func unlessLarge[T any](all []T) []T {
 		return nil
 	}
 	return all[:0]
+}
+
+// large is from how many bytes on a content makes up nearly all of the frame, so that the frame may be kept for it.
+func (f *inFrame) large() int {
+	if !f.kept {
+		return 0
+	}
+	return f.buf.Len() - f.buf.Len()/8
 }
 
 // parse takes the frame apart. What it refuses ends the session, before much memory is taken for it.
@@ -254,6 +263,10 @@ func (o *inOperation) parse(b []byte) error {
 // that way, scanned and on a copy of their bytes. TestDecode holds one against the other.
 type requestDecoder struct {
 	scan scan // of the frame
+	// large is from how many bytes on the content of a request may be kept as it is in the frame; 0: never.
+	large int
+	// content is that of the request that was decoded last: as it is to be stored, and not to be copied. Mostly nil.
+	content []byte
 
 	enqueue queuepb.Operation_Enqueue
 	call    queuepb.Operation_Call
@@ -271,8 +284,14 @@ type requestDecoder struct {
 	handle, lease  queuepb.Handle
 }
 
+// forget lets go of what is large.
+func (d *requestDecoder) forget() {
+	d.content, d.payload.Payload, d.message.Payload = nil, nil, nil
+}
+
 // decode decodes an operation. What it returns is valid until it is called again.
 func (d *requestDecoder) decode(o *inOperation) (request any, timeout *durationpb.Duration, err error) {
+	d.content = nil
 	if o.request != nil {
 		switch {
 		case o.kind == kindCall && d.decodeCall(o.request):
@@ -341,6 +360,9 @@ func (d *requestDecoder) enqueued(b []byte) (queue string, message *queuepb.Mess
 func (d *requestDecoder) decodeMessage(b []byte) bool {
 	m := &d.message
 	m.Payload, m.ContentType, m.ReplyTo = nil, "", nil
+	if d.large > 0 && len(b) >= d.large {
+		d.content = b // unless there is more, or something twice
+	}
 	var field wire.Field
 	var err error
 	for len(b) > 0 {
@@ -349,11 +371,18 @@ func (d *requestDecoder) decodeMessage(b []byte) bool {
 		}
 		switch {
 		case field.Num == 1:
+			if m.Payload != nil {
+				d.content = nil
+			}
 			m.Payload = field.Bytes
 		case field.Num == 2:
+			if m.ContentType != "" {
+				d.content = nil
+			}
 			m.ContentType = textOf(field.Bytes)
 		case field.Num == 4 && m.ReplyTo == nil && decodeHandle(field.Bytes, &d.handle):
 			m.ReplyTo = &d.handle
+			d.content = nil
 		default:
 			return false
 		}
@@ -397,6 +426,7 @@ func (d *requestDecoder) decodeReply(b []byte) bool {
 	var field wire.Field
 	var err error
 	for len(b) > 0 {
+		before := b
 		if b, err = field.Next(b); err != nil {
 			return false
 		}
@@ -410,6 +440,10 @@ func (d *requestDecoder) decodeReply(b []byte) bool {
 		case field.Num == 2 && !number && r.Body == nil:
 			d.payload.Payload = field.Bytes
 			r.Body = &d.payload
+			if d.large > 0 && len(field.Bytes) >= d.large {
+				n := len(before) - len(b)
+				d.content = before[:n:n] // the field has the same number in Reply
+			}
 		case field.Num == 5 && !number:
 			r.ContentType = textOf(field.Bytes)
 		case field.Num == 8 && number:
@@ -421,6 +455,9 @@ func (d *requestDecoder) decodeReply(b []byte) bool {
 		default:
 			return false
 		}
+	}
+	if r.ContentType != "" {
+		d.content = nil
 	}
 	d.reply.Reply = r
 	return true

@@ -16,6 +16,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/internal/buffers"
 )
 
@@ -138,6 +139,96 @@ func TestDecode(t *testing.T) {
 	if byHand < 14 {
 		t.Errorf("%d operations were decoded by hand", byHand)
 	}
+}
+
+// TestKeptContent: the content of a large operation is kept as it came if nothing has to be changed about it, and copied
+// otherwise; either way it is the same.
+func TestKeptContent(t *testing.T) {
+	payload := bytes.Repeat([]byte("p"), 100_000)
+	token := newRing(t)
+	send, lease := token.Mint(claims(handles.Send, 1)).Text(), token.Mint(claims(handles.Lease, 1)).Text()
+	message := &queuepb.Message{Payload: payload, ContentType: "x"}
+	call := func(m *queuepb.Message) *queuepb.Operation {
+		return &queuepb.Operation{Id: 1, Request: &queuepb.Operation_Call{Call: &queuepb.CallRequest{Queue: "q", Message: m}}}
+	}
+	reply := func(r *queuepb.ReplyRequest) *queuepb.Operation {
+		r.Handle, r.Lease = &queuepb.Handle{Token: send}, &queuepb.Handle{Token: lease}
+		r.Body = &queuepb.ReplyRequest_Payload{Payload: payload}
+		return &queuepb.Operation{Id: 1, Request: &queuepb.Operation_Reply{Reply: r}}
+	}
+	twice := &queuepb.Operation{Id: 1, Request: &queuepb.Operation_Enqueue{Enqueue: &queuepb.EnqueueRequest{
+		Queue: "q", Message: &queuepb.Message{Payload: []byte("first")}}}}
+	twice.GetEnqueue().Message.ProtoReflect().SetUnknown(mustMarshal(t, &queuepb.Message{Payload: payload}))
+	l := limits{payload: 1 << 20, frame: 4 << 20, pipeTimeout: time.Hour}
+	for _, test := range []struct {
+		name string
+		op   *queuepb.Operation
+		more *queuepb.Operation // in the same frame
+		kept bool
+	}{
+		{name: "message", op: call(message), kept: true},
+		{name: "message with a reply_to", op: &queuepb.Operation{Id: 1, Request: &queuepb.Operation_Enqueue{Enqueue: &queuepb.EnqueueRequest{
+			Queue: "q", Message: &queuepb.Message{Payload: payload, ReplyTo: &queuepb.Handle{Token: send}}}}}},
+		{name: "message with headers", op: call(&queuepb.Message{Payload: payload, Headers: map[string]string{"a": "b"}})},
+		{name: "payload twice", op: twice},
+		{name: "reply", op: reply(&queuepb.ReplyRequest{}), kept: true},
+		{name: "reply with a content type", op: reply(&queuepb.ReplyRequest{ContentType: "x"})},
+		{name: "reply with an id", op: reply(&queuepb.ReplyRequest{ReplyId: "id"})},
+		{name: "half of the frame", op: call(message), more: call(message)},
+		{name: "little", op: call(&queuepb.Message{Payload: payload[:1000]})},
+	} {
+		frame := &queuepb.SessionRequest{Operations: []*queuepb.Operation{test.op}, Ping: 1}
+		if test.more != nil {
+			frame.Operations = append(frame.Operations, test.more)
+		}
+		raw := mustMarshal(t, frame)
+		contents := func(data mem.BufferSlice) (body, buffer []byte) {
+			var in inFrame
+			if err := newCodec(l, &buffers.Pool{}).Unmarshal(data, &in); err != nil {
+				t.Fatal(err)
+			}
+			if err := in.parse(); err != nil {
+				t.Fatal(err)
+			}
+			c := caller{srv: &Server{keys: token, limits: l}, id: anonymous, now: time.Now()}
+			d := requestDecoder{scan: in.scan, large: in.large()}
+			request, _, err := d.decode(&in.operations[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.content = d.content
+			op, refused := c.operation(request)
+			if refused != nil {
+				t.Fatalf("%s: %v", test.name, refused)
+			}
+			switch r := op.request.(type) {
+			case *broker.Enqueue:
+				body = r.Body
+			case *broker.Reply:
+				body = r.Body
+			}
+			return body, in.buf.ReadOnlyData()
+		}
+		body, buffer := contents(mem.BufferSlice{mem.SliceBuffer(raw[:20_000%len(raw)]), mem.SliceBuffer(raw[20_000%len(raw):])})
+		kept := len(body) > 0 && overlap(body, buffer)
+		if kept != test.kept {
+			t.Errorf("%s: kept in the frame: %v, want %v", test.name, kept, test.kept)
+		}
+		frame.Operations[0].Timeout = durationpb.New(time.Second) // so it goes the generated way
+		if want, _ := contents(mem.BufferSlice{mem.SliceBuffer(mustMarshal(t, frame))}); !bytes.Equal(body, want) {
+			t.Errorf("%s: content of %d bytes, want %d", test.name, len(body), len(want))
+		}
+	}
+}
+
+// overlap reports whether a part of whole is at part.
+func overlap(part, whole []byte) bool {
+	for i := range whole {
+		if &whole[i] == &part[0] {
+			return true
+		}
+	}
+	return false
 }
 
 // FuzzDecode does it with anything.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -22,17 +23,29 @@ type outFrame struct {
 	pool *buffers.Pool
 
 	b       []byte
-	buf     *[]byte // what b began in; nil until there is something in the frame
+	buf     *[]byte   // what b began in; nil until there is something in the frame
+	outside []outside // by their place
 	results int
 	expect  int // how long the next frame may become, by those before it
 }
 
-// The fields of SessionResponse.
+// outside is a body that is not copied into the frame: it stands before b[at:]. gRPC writes it out as it is, which saves
+// the server a tenth of its CPU for a reply of 1 MiB.
+type outside struct {
+	at   int
+	body []byte
+}
+
+// largeBody is from how many bytes on a body is not copied on its way.
+const largeBody = 64 << 10
+
+// The fields of SessionRequest and SessionResponse.
 const (
-	fieldResults   = 2
-	fieldGoingAway = 3
-	fieldPong      = 4
-	fieldDone      = 16 // of Result
+	fieldOperations = 2
+	fieldResults    = 2
+	fieldGoingAway  = 3
+	fieldPong       = 4
+	fieldDone       = 16 // of Result
 )
 
 // resultRoom is how long a result mostly is at most, without its body.
@@ -64,12 +77,31 @@ func (f *outFrame) take() *[]byte {
 	return buf
 }
 
+// encoded is the frame, whose buffers belong to gRPC now.
+func (f *outFrame) encoded() mem.BufferSlice {
+	f.expect = max(len(f.b)+len(f.b)/4, f.expect-f.expect/8)
+	outside, at := f.outside, 0
+	f.outside = nil
+	rest := mem.NewBuffer(f.take(), f.pool)
+	if len(outside) == 0 {
+		return mem.BufferSlice{rest}
+	}
+	all := make(mem.BufferSlice, 0, 2*len(outside)+1)
+	for _, o := range outside {
+		var before mem.Buffer
+		before, rest = mem.SplitUnsafe(rest, o.at-at)
+		all = append(all, before, mem.SliceBuffer(o.body))
+		at = o.at
+	}
+	return append(all, rest)
+}
+
 // reset makes the frame empty, whether it was taken or not.
 func (f *outFrame) reset() {
 	if f.buf != nil {
 		f.pool.Put(f.take())
 	}
-	f.results = 0
+	f.results, f.outside = 0, nil
 }
 
 // finish adds what is not a result.
@@ -87,15 +119,22 @@ func (f *outFrame) finish(pong uint64, away *queuepb.GoingAway) {
 // add appends the result that an event is, and returns its size.
 func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 	f.results++
-	f.room(resultRoom + bodySize(body))
-	b, result := wire.Begin(f.b, fieldResults, 256)
+	large := bodyOf(body)
+	if len(large) < largeBody {
+		f.room(resultRoom + len(large))
+		large = nil
+	} else {
+		f.room(resultRoom)
+		f.outside = append(f.outside, outside{body: large})
+	}
+	b, result := wire.Begin(f.b, fieldResults, max(256, len(large)))
 	from := len(b)
 	b = wire.AppendNumber(b, 1, id)
 	switch body := body.(type) {
 	case *broker.Delivery:
 		b = f.delivery(b, body)
 	case *broker.ReplyItem:
-		b = appendReplyItem(b, k, body)
+		b = f.reply(b, k, body)
 	case *broker.Receipt:
 		b = f.receipt(b, k, body)
 	case *broker.ReplyResult:
@@ -114,20 +153,39 @@ func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 		return f.addGenerated(k, id, done, body)
 	}
 	b = wire.AppendFlag(b, fieldDone, done)
-	size := len(b) - from
-	f.b = result.End(b)
+	size := len(b) - from + len(large)
+	f.b = f.end(b, result, len(large))
 	return size
 }
 
-// bodySize is the length of the part of an event that is written as it is.
-func bodySize(body any) int {
+// bodyOf is the part of an event that is written as it is.
+func bodyOf(body any) []byte {
 	switch body := body.(type) {
 	case *broker.Delivery:
-		return len(body.Body)
+		return body.Body
 	case *broker.ReplyItem:
-		return len(body.Body)
+		return body.Body
 	}
-	return 0
+	return nil
+}
+
+// body appends the body of the result at hand, and returns how much of it stays outside.
+func (f *outFrame) body(b, body []byte) ([]byte, int) {
+	if len(body) < largeBody {
+		return append(b, body...), 0
+	}
+	f.outside[len(f.outside)-1].at = len(b)
+	return b, len(body)
+}
+
+// end ends a nested message of which a body of so many bytes stays outside.
+func (f *outFrame) end(b []byte, m wire.Mark, large int) []byte {
+	n := len(b)
+	b = m.EndWith(b, large)
+	if large > 0 {
+		f.outside[len(f.outside)-1].at += len(b) - n
+	}
+	return b
 }
 
 func (f *outFrame) addGenerated(k kind, id uint64, done bool, body any) int {
@@ -138,8 +196,8 @@ func (f *outFrame) addGenerated(k kind, id uint64, done bool, body any) int {
 }
 
 func (f *outFrame) delivery(b []byte, d *broker.Delivery) []byte {
-	b, response := wire.Begin(b, protowire.Number(kindConsume), 256)
-	b, delivery := wire.Begin(b, 2, 256)
+	b, response := wire.Begin(b, protowire.Number(kindConsume), max(256, len(d.Body)))
+	b, delivery := wire.Begin(b, 2, max(256, len(d.Body)))
 	b = appendMessageID(b, 1, d.Message)
 	b = wire.AppendText(b, 2, d.Queue)
 	b = f.handle(b, 3, d.Lease)
@@ -147,9 +205,9 @@ func (f *outFrame) delivery(b []byte, d *broker.Delivery) []byte {
 	b = wire.AppendNumber(b, 5, uint64(d.Attempt))
 	b = wire.AppendNumber(b, 6, uint64(d.Failures))
 	b, message := wire.Begin(b, 7, max(128, len(d.Body)))
-	b = append(b, d.Body...)
+	b, large := f.body(b, d.Body)
 	b = f.handle(b, 4, d.ReplyTo)
-	b = message.End(b)
+	b = f.end(b, message, large)
 	b = appendTime(b, 8, d.EnqueuedAt)
 	b = appendTime(b, 9, d.Deadline)
 	for _, name := range d.Ended {
@@ -157,13 +215,13 @@ func (f *outFrame) delivery(b []byte, d *broker.Delivery) []byte {
 	}
 	b = wire.AppendNumber(b, 11, uint64(d.Priority))
 	b = wire.AppendText(b, 12, d.Group)
-	return response.End(delivery.End(b))
+	return f.end(f.end(b, delivery, large), response, large)
 }
 
-func appendReplyItem(b []byte, k kind, item *broker.ReplyItem) []byte {
+func (f *outFrame) reply(b []byte, k kind, item *broker.ReplyItem) []byte {
 	b, response := wire.Begin(b, protowire.Number(k), max(128, len(item.Body)))
 	b, reply := wire.Begin(b, 2, max(128, len(item.Body)))
-	b = append(b, item.Body...)
+	b, large := f.body(b, item.Body)
 	b = wire.AppendNumber(b, 1, item.Sequence)
 	if !item.Source.IsZero() {
 		b = appendMessageID(b, 6, item.Source)
@@ -172,7 +230,7 @@ func appendReplyItem(b []byte, k kind, item *broker.ReplyItem) []byte {
 	for _, name := range item.Ended {
 		b = wire.AppendText(b, 8, name)
 	}
-	return response.End(reply.End(b))
+	return f.end(f.end(b, reply, large), response, large)
 }
 
 func appendEndOK(b []byte, k kind, end *broker.End) []byte {

@@ -270,7 +270,7 @@ func (ss *session) take(in *inFrame) error {
 	}
 	few := false
 	if len(in.operations) > 0 {
-		ss.decoder.scan = in.scan
+		ss.decoder.scan, ss.decoder.large = in.scan, in.large()
 		var err error
 		if few, err = ss.operations(in.operations); err != nil {
 			return err
@@ -325,6 +325,7 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		ss.caller.content = ss.decoder.content
 		op, refused := ss.operation(o, request, timeout, &batches)
 		switch {
 		case refused != nil:
@@ -345,6 +346,8 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 	ss.ops = ops
 	ss.caller.made.reset()
 	ss.caller.at(ss.caller.now) // the frame is about to be freed
+	ss.caller.content = nil
+	ss.decoder.forget()
 	if ss.caller.forging {
 		return false, ss.endForging()
 	}
