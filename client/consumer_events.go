@@ -29,7 +29,7 @@ func (s *Consumer) result(r *result) {
 	case consumeStarted:
 		s.registered()
 	case consumeDelivery:
-		s.arrived(bytes)
+		s.arrived(own(bytes, r.kept))
 	case consumeWaiterGone:
 		var p queuepb.WaiterGone
 		if p.UnmarshalVT(bytes) == nil {
@@ -64,9 +64,9 @@ func (s *Consumer) registered() {
 	s.extend(held)
 }
 
-func (s *Consumer) arrived(bytes []byte) {
+func (s *Consumer) arrived(own []byte) {
 	d := &Delivery{consumer: s}
-	if err := decodeDelivery(append(make([]byte, 0, len(bytes)), bytes...), d); err != nil {
+	if err := decodeDelivery(own, d); err != nil {
 		s.client.log.Error("delivery cannot be read", "consumer", s.config.ConsumerID, "error", err)
 		return
 	}

@@ -80,13 +80,13 @@ func appendHandles(b []byte, num protowire.Number, named map[string]handles.Hand
 
 func appendMessage(b []byte, num protowire.Number, msg *Message) []byte {
 	b, m := wire.Begin(b, num, len(msg.Payload)+8)
-	if len(msg.Payload) > 0 {
-		b = wire.AppendBytes(b, 1, msg.Payload)
-	}
 	b = wire.AppendText(b, 2, msg.ContentType)
 	b = appendHeaders(b, 3, msg.Headers)
 	b = appendHandle(b, 4, msg.ReplyTo)
 	b = appendHandles(b, 5, msg.Handles)
+	if len(msg.Payload) > 0 { // last: so a large one is copied once, into memory that grows for it
+		b = wire.AppendBytes(b, 1, msg.Payload)
+	}
 	return m.End(b)
 }
 
@@ -111,7 +111,6 @@ func appendPipe(b []byte, num protowire.Number, p *PipeOptions, timeout time.Dur
 func appendEnqueue(b []byte, num protowire.Number, queue string, msg *Message, o *requestOptions, timeout time.Duration) []byte {
 	b, m := wire.Begin(b, num, len(msg.Payload)+len(queue)+32)
 	b = wire.AppendText(b, 1, queue)
-	b = appendMessage(b, 2, msg)
 	if o.openPipe || timeout != 0 {
 		b = appendPipe(b, 3, &o.pipe, timeout)
 	}
@@ -125,7 +124,7 @@ func appendEnqueue(b []byte, num protowire.Number, queue string, msg *Message, o
 	if num == fieldOf(opCall) {
 		b = wire.AppendNumber(b, 11, o.fromSequence)
 	}
-	return m.End(b)
+	return m.End(appendMessage(b, 2, msg))
 }
 
 // appendReply writes a ReplyRequest.
@@ -136,14 +135,6 @@ func appendReply(b []byte, num protowire.Number, r *replyRequest) []byte {
 	}
 	b, m := wire.Begin(b, num, size+2*handleSize+16)
 	b = appendToken(b, 1, r.to)
-	switch {
-	case r.err != nil:
-		b = wire.AppendMessage(b, 3, toWire(r.err))
-	case !r.splice.IsZero():
-		b = appendHandle(b, 4, r.splice)
-	case r.answer != nil:
-		b = wire.AppendBytes(b, 2, r.answer.Payload)
-	}
 	if r.answer != nil {
 		b = wire.AppendText(b, 5, r.answer.ContentType)
 		b = appendHeaders(b, 6, r.answer.Headers)
@@ -153,6 +144,14 @@ func appendReply(b []byte, num protowire.Number, r *replyRequest) []byte {
 	b = appendToken(b, 9, r.lease)
 	b = wire.AppendFlag(b, 10, r.ack)
 	b = wire.AppendText(b, 11, r.replyID)
+	switch { // last, see appendMessage
+	case r.err != nil:
+		b = wire.AppendMessage(b, 3, toWire(r.err))
+	case !r.splice.IsZero():
+		b = appendHandle(b, 4, r.splice)
+	case r.answer != nil:
+		b = wire.AppendBytes(b, 2, r.answer.Payload)
+	}
 	return m.End(b)
 }
 

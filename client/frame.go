@@ -41,11 +41,14 @@ func (f *frame) reset() {
 	*f = frame{operations: f.operations[:0], credits: f.credits[:0], detach: f.detach[:0]}
 }
 
-// size is at least what encode writes.
+// size is at least what encode writes into one piece.
 func (f *frame) size() int {
 	n := 48 + len(f.credits)*24 + len(f.detach)*11
 	for _, op := range f.operations {
-		n += maxOperationOverhead + len(op.body)
+		n += maxOperationOverhead
+		if !op.isLarge() {
+			n += len(op.body)
+		}
 	}
 	return n
 }
@@ -53,9 +56,13 @@ func (f *frame) size() int {
 // encode writes the frame into a buffer of the pool.
 func (f *frame) encode(pool *buffers.Pool) *outFrame {
 	buf := pool.Get(f.size())
+	out := &outFrame{buf: buf}
 	b := (*buf)[:0]
 	for _, op := range f.operations {
-		b = op.appendTo(b)
+		var cut int
+		if b, cut = op.appendTo(b); cut > 0 {
+			out.outside = append(out.outside, outside{cut, op.body})
+		}
 	}
 	if f.creditBytes != 0 {
 		b = appendCredit(b, 0, 0, f.creditBytes)
@@ -70,7 +77,7 @@ func (f *frame) encode(pool *buffers.Pool) *outFrame {
 	b = wire.AppendFlag(b, 6, f.ping)
 	b = wire.AppendNumber(b, 7, f.received)
 	*buf = b
-	return &outFrame{buf: buf}
+	return out
 }
 
 func appendCredit(b []byte, id uint64, items uint32, bytes uint64) []byte {
@@ -84,6 +91,9 @@ func appendCredit(b []byte, id uint64, items uint32, bytes uint64) []byte {
 // helloFrame opens a session.
 func helloFrame(h *queuepb.Hello) *queuepb.SessionRequest { return &queuepb.SessionRequest{Hello: h} }
 
+// fieldResults is the number of SessionResponse.results.
+const fieldResults = 2
+
 // parseFrame takes a SessionResponse apart, without decoding the responses in it: that is for their sinks. Results are
 // appended to res.
 func parseFrame(b []byte, res []result) (_ []result, away *queuepb.GoingAway, err error) {
@@ -93,7 +103,7 @@ func parseFrame(b []byte, res []result) (_ []result, away *queuepb.GoingAway, er
 			return res, nil, errMalformed
 		}
 		switch f.Num {
-		case 2:
+		case fieldResults:
 			r := result{size: len(f.Bytes)}
 			if err = r.parse(f.Bytes); err != nil {
 				return res, nil, err

@@ -345,3 +345,50 @@ func TestSlowReaderHoldsUpNobody(t *testing.T) {
 		}
 	})
 }
+
+// Payloads that are too large to be copied on their way arrive as they were sent, also if the sender uses its memory again,
+// and each belongs to who got it.
+func TestLargePayloads(t *testing.T) {
+	inBubble(t, func(t *testing.T, bed *testbed.Bed, c *client.Client) {
+		work(t, newClient(t, bed), client.WorkConfig{}, func(ctx context.Context, d *client.Delivery) (*client.Answer, error) {
+			stream := d.ReplyStream(ctx)
+			for range 3 {
+				if err := stream.Send(client.Answer{Payload: d.Payload, ContentType: d.ContentType}); err != nil {
+					return nil, err
+				}
+				for i := range d.Payload {
+					d.Payload[i]++
+				}
+			}
+			return &client.Answer{Payload: d.Payload}, nil
+		}, "large")
+		for _, size := range []int{60 << 10, 64<<10 - 100, 64 << 10, 70 << 10, 128 << 10, 1 << 20} {
+			for _, contentType := range []string{"", "application/x-noise"} {
+				payload := noise(size)
+				call := c.Call(testContext(t), "large", client.Message{Payload: payload, ContentType: contentType})
+				want := bytes.Clone(payload)
+				clear(payload) // it was taken
+				n := 0
+				for reply, err := range call.Replies() {
+					if err != nil {
+						t.Fatalf("%d bytes: %v", size, err)
+					}
+					if !bytes.Equal(reply.Payload, want) || reply.SourceMessageID == "" {
+						t.Errorf("%d bytes: reply %d is not what was sent", size, n)
+					}
+					id := bytes.Clone([]byte(reply.SourceMessageID))
+					if _ = append(reply.Payload, "over the end"...); reply.SourceMessageID != string(id) {
+						t.Errorf("%d bytes: reply %d changes when its payload is added to", size, n)
+					}
+					for i := range want {
+						want[i]++
+					}
+					n++
+				}
+				if n != 4 {
+					t.Errorf("%d bytes: %d replies, want 4", size, n)
+				}
+			}
+		}
+	})
+}

@@ -143,6 +143,12 @@ func (l *link) read(s *stream) error {
 			in.buf.Free()
 			return err
 		}
+		if in.kept {
+			for i := range results {
+				r := &results[i]
+				r.kept = len(r.body) >= in.buf.Len()-in.buf.Len()/8
+			}
+		}
 		leaving := l.accept(s, results, away)
 		for i := range results {
 			if r := &results[i]; r.op != nil {

@@ -78,7 +78,8 @@ type result struct {
 	kind opKind
 	done bool
 	size int    // of the whole Result, as it counts for the session's credit
-	body []byte // the response, or the wire's Error; in a buffer that is reused
+	body []byte // the response, or the wire's Error; in a buffer that is reused, unless
+	kept bool   // body belongs to whom it is handed to
 	err  error  // instead of a body: what the client itself has to say
 }
 
@@ -114,8 +115,8 @@ type operation struct {
 	born                 uint64 // link.ticks when it became young
 }
 
-// appendTo writes the operation as a field of SessionRequest.
-func (op *operation) appendTo(b []byte) []byte {
+// appendTo writes the operation as a field of SessionRequest. What is large of it stays outside, before b[cut:].
+func (op *operation) appendTo(b []byte) (_ []byte, cut int) {
 	size := 1 + protowire.SizeVarint(op.id) + len(op.body)
 	if op.credit != 0 {
 		size += 1 + protowire.SizeVarint(uint64(op.credit))
@@ -126,10 +127,20 @@ func (op *operation) appendTo(b []byte) []byte {
 	b = protowire.AppendTag(b, 2, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b = wire.AppendNumber(b, fieldOperationID, op.id)
-	b = append(b, op.body...)
+	if op.isLarge() {
+		cut = len(b)
+	} else {
+		b = append(b, op.body...)
+	}
 	b = wire.AppendNumber(b, fieldOperationCredit, uint64(op.credit))
-	return wire.AppendFlag(b, fieldOperationPatient, op.patient)
+	return wire.AppendFlag(b, fieldOperationPatient, op.patient), cut
 }
+
+// largeBody is from how many bytes on a body is not copied on its way. It is more than maxPooledBody: nobody may write to
+// a body that gRPC still has.
+const largeBody = 64 << 10
+
+func (op *operation) isLarge() bool { return len(op.body) >= largeBody }
 
 // maxOperationOverhead is how much longer than its body an operation is in a frame, at most.
 const maxOperationOverhead = 1 + 5 + 11 + 6 + 3

@@ -129,7 +129,7 @@ func (r *reader) result(res *result) {
 	case num == 1:
 		r.accepted(res.kind, bytes)
 	case num == 2:
-		r.arrived(bytes)
+		r.arrived(bytes, res.kept)
 	case num == 3:
 		var end queuepb.End
 		if err := end.UnmarshalVT(bytes); err != nil {
@@ -170,8 +170,16 @@ func (r *reader) accepted(kind opKind, bytes []byte) {
 	}
 }
 
+// own copies bytes that do not belong to who gets them.
+func own(bytes []byte, kept bool) []byte {
+	if kept {
+		return bytes
+	}
+	return append(make([]byte, 0, len(bytes)), bytes...)
+}
+
 // arrived keeps a reply, unless it is one that was there before the stream was lost.
-func (r *reader) arrived(bytes []byte) {
+func (r *reader) arrived(bytes []byte, kept bool) {
 	sequence := replySequence(bytes)
 	r.mu.Lock()
 	if r.done || sequence < r.next {
@@ -182,10 +190,14 @@ func (r *reader) arrived(bytes []byte) {
 	granted := 0
 	if r.lastOnly && len(r.replies) > 0 {
 		last := &r.replies[len(r.replies)-1]
-		*last = append((*last)[:0], bytes...)
+		if kept {
+			*last = bytes
+		} else {
+			*last = append((*last)[:0], bytes...)
+		}
 		granted = r.tookLocked(len(bytes))
 	} else {
-		r.replies = append(r.replies, append(make([]byte, 0, len(bytes)), bytes...))
+		r.replies = append(r.replies, own(bytes, kept))
 	}
 	r.notifyLocked()
 	r.mu.Unlock()
