@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/testbed"
 	"github.com/replyq/replyq/journal"
 )
 
@@ -33,56 +33,14 @@ func (c *client) isNotCut() {
 	}
 }
 
-// A disk is one for the journals of all shards, which can be made to hang and to fail.
-type disk struct {
-	mu   sync.Mutex
-	hang chan struct{} // nil while all is well; closed to go on
-	err  error
-}
-
-func (d *disk) open(uint16) (journal.Journal, error) {
-	return &journal.Memory{BeforeAppend: func([]byte) error {
-		d.mu.Lock()
-		hang, err := d.hang, d.err
-		d.mu.Unlock()
-		if hang != nil {
-			<-hang
-		}
-		return err
-	}}, nil
-}
-
-func (d *disk) stop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.hang = make(chan struct{})
-}
-
-func (d *disk) fail(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.err = err
-}
-
-func (d *disk) goOn() {
-	d.mu.Lock()
-	hang := d.hang
-	d.hang = nil
-	d.mu.Unlock()
-	if hang != nil {
-		close(hang)
-		synctest.Wait()
-	}
-}
-
 // eachStall runs a test over a disk that can hang, with one shard and with several.
-func eachStall(t *testing.T, test func(t *testing.T, b *bed, d *disk)) {
+func eachStall(t *testing.T, test func(t *testing.T, b *bed, d *testbed.Disk)) {
 	t.Helper()
 	for _, shards := range []int{1, 5} {
 		t.Run(fmt.Sprintf("shards=%d", shards), func(t *testing.T) {
-			d := &disk{}
-			inBed(t, broker.Config{Shards: shards, Journal: d.open}, func(t *testing.T, b *bed) {
-				defer d.goOn() // also if the test fails
+			d := &testbed.Disk{}
+			inBed(t, broker.Config{Shards: shards, Journal: d.Open}, func(t *testing.T, b *bed) {
+				defer d.GoOn() // also if the test fails
 				test(t, b, d)
 			})
 		})
@@ -92,10 +50,10 @@ func eachStall(t *testing.T, test func(t *testing.T, b *bed, d *disk)) {
 // TestStallCutsWhoWaits: who waits for the disk is cut off after two seconds and not before; who comes back and repeats
 // his operations has their first outcomes, and everything happened once.
 func TestStallCutsWhoWaits(t *testing.T) {
-	eachStall(t, func(t *testing.T, b *bed, d *disk) {
+	eachStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		c, idle := b.attach("c"), b.attach("idle")
 		take := idle.consume("q")
-		d.stop()
+		d.Hang()
 		ops := []broker.Op{
 			{ID: 1, Request: &broker.Enqueue{Queue: "q", Body: []byte("m")}},
 			{ID: 2, Credit: 10, Request: &broker.Enqueue{Queue: "q", Body: []byte("c"), Pipe: &broker.PipeOptions{}, Call: true}},
@@ -116,7 +74,8 @@ func TestStallCutsWhoWaits(t *testing.T) {
 			t.Errorf("Stalled() = %+v, want that nothing is carried out now", err)
 		}
 		c.s.Close()
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		if err := b.b.Stalled(); err != nil {
 			t.Errorf("Stalled() = %v when the disk goes on", err)
 		}
@@ -138,9 +97,9 @@ func TestStallCutsWhoWaits(t *testing.T) {
 
 // TestStallRefusesAtOnce: while the disk hangs nothing is carried out, reads included, and it is said so at once.
 func TestStallRefusesAtOnce(t *testing.T) {
-	eachStall(t, func(t *testing.T, b *bed, d *disk) {
+	eachStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		c, other := b.attach("c"), b.attach("other")
-		d.stop()
+		d.Hang()
 		c.do(&broker.Enqueue{Queue: "q"})
 		<-time.After(2 * time.Second)
 		c.isCut(broker.ReasonJournalSlow)
@@ -159,7 +118,8 @@ func TestStallRefusesAtOnce(t *testing.T) {
 			}
 		}
 		other.isNotCut()
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		if r := expect[*broker.Receipt](other, other.do(&broker.Enqueue{Queue: queue})); r.Duplicate {
 			t.Errorf("the refused message was stored: %+v", r)
 		}
@@ -177,9 +137,9 @@ func TestStallRefusesAtOnce(t *testing.T) {
 // TestStallRepeatedWhileItLasts: what is repeated while the disk still hangs is neither refused as if it had not been
 // carried out, nor carried out twice.
 func TestStallRepeatedWhileItLasts(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *disk) {
+	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		c := b.attach("c")
-		d.stop()
+		d.Hang()
 		op := broker.Op{ID: 1, Request: &broker.Enqueue{Queue: "q"}}
 		c.s.Submit([]broker.Op{op})
 		<-time.After(2 * time.Second)
@@ -189,7 +149,8 @@ func TestStallRepeatedWhileItLasts(t *testing.T) {
 			c.isCut(broker.ReasonJournalSlow)
 			c.quiet(1)
 		}
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		c = c.again("c", op)
 		expect[*broker.Receipt](c, 1)
 		c.op = 1
@@ -199,11 +160,11 @@ func TestStallRepeatedWhileItLasts(t *testing.T) {
 	})
 }
 
-func inStall(t *testing.T, test func(t *testing.T, b *bed, d *disk)) {
+func inStall(t *testing.T, test func(t *testing.T, b *bed, d *testbed.Disk)) {
 	t.Helper()
-	d := &disk{}
-	inBed(t, broker.Config{Shards: 1, Journal: d.open}, func(t *testing.T, b *bed) {
-		defer d.goOn() // also if the test fails
+	d := &testbed.Disk{}
+	inBed(t, broker.Config{Shards: 1, Journal: d.Open}, func(t *testing.T, b *bed) {
+		defer d.GoOn() // also if the test fails
 		test(t, b, d)
 	})
 }
@@ -211,7 +172,7 @@ func inStall(t *testing.T, test func(t *testing.T, b *bed, d *disk)) {
 // TestStallTakesNothingAway: however long the disk hangs, a consumer that was cut off and comes back with its leases has
 // them, a lease that could not be extended is in force, and a call whose caller could not come back waits for him.
 func TestStallTakesNothingAway(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *disk) {
+	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		w, silent, c := b.attach("w"), b.attach("silent"), b.attach("c")
 		take := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w", LeaseTime: 10 * time.Second})
 		expect[*broker.Started](w, take)
@@ -222,7 +183,7 @@ func TestStallTakesNothingAway(t *testing.T) {
 		c.enqueue("q", handles.Handle{})
 		quiet := silent.delivered(other)
 
-		d.stop()
+		d.Hang()
 		w.do(&broker.Enqueue{Queue: "elsewhere"})
 		c.do(&broker.Enqueue{Queue: "elsewhere"})
 		<-time.After(2 * time.Second)
@@ -231,7 +192,8 @@ func TestStallTakesNothingAway(t *testing.T) {
 		w.s.Close()
 		c.s.Close()
 		<-time.After(time.Minute)
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 
 		<-time.After(4 * time.Second)
 		w, c = b.attach("w"), b.attach("c")
@@ -254,18 +216,19 @@ func TestStallTakesNothingAway(t *testing.T) {
 
 // TestStallEndsGraces: who does not come back within five seconds after a stall has lost what he had.
 func TestStallEndsGraces(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *disk) {
+	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		w, c := b.attach("w"), b.attach("c")
 		take := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w"})
 		expect[*broker.Started](w, take)
 		call, _ := c.call("q", "m", broker.PipeOptions{})
 		w.delivered(take)
-		d.stop()
+		d.Hang()
 		w.do(&broker.Enqueue{Queue: "elsewhere"})
 		<-time.After(20 * time.Second)
 		w.isCut(broker.ReasonJournalSlow)
 		w.s.Close()
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		next := b.attach("next")
 		take = next.consume("q")
 		<-time.After(5*time.Second - 1)
@@ -281,11 +244,11 @@ func TestStallEndsGraces(t *testing.T) {
 // TestBehindRefuses: with more than the bound waiting for the disk, nothing is taken; what waits is answered, and then
 // all goes on, timers too.
 func TestBehindRefuses(t *testing.T) {
-	d := &disk{}
-	inBed(t, broker.Config{Shards: 1, Journal: d.open, MaxUnkept: 10_000}, func(t *testing.T, b *bed) {
+	d := &testbed.Disk{}
+	inBed(t, broker.Config{Shards: 1, Journal: d.Open, MaxUnkept: 10_000}, func(t *testing.T, b *bed) {
 		c := b.attach("c")
 		call, _ := c.call("timed", "m", broker.PipeOptions{Timeout: time.Second})
-		d.stop()
+		d.Hang()
 		body := bytes.Repeat([]byte("x"), 1000)
 		var taken, refused []uint64
 		for range 30 {
@@ -306,7 +269,8 @@ func TestBehindRefuses(t *testing.T) {
 		<-time.After(1500 * time.Millisecond) // the call's deadline passes, of which nothing may be said
 		c.isNotCut()
 		c.quiet(call)
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		for _, op := range taken {
 			expect[*broker.Receipt](c, op)
 		}
@@ -317,12 +281,12 @@ func TestBehindRefuses(t *testing.T) {
 
 // TestStallIsBounded: what is refused while the disk hangs takes no memory, and no timer spins.
 func TestStallIsBounded(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *disk) {
+	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		c, other := b.attach("c"), b.attach("other")
 		for range 100 {
 			c.call("q", "m", broker.PipeOptions{Timeout: 5 * time.Second})
 		}
-		d.stop()
+		d.Hang()
 		c.do(&broker.Enqueue{Queue: "q"})
 		<-time.After(time.Hour)
 		before := b.b.MemoryUsed()
@@ -332,17 +296,18 @@ func TestStallIsBounded(t *testing.T) {
 		if grown := b.b.MemoryUsed() - before; grown != 0 {
 			t.Errorf("%d bytes more after refusals", grown)
 		}
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		c.s.Close()
 	})
 }
 
 // TestJournalFails: who waits is cut off, later operations too, and the broker says why, once.
 func TestJournalFails(t *testing.T) {
-	eachStall(t, func(t *testing.T, b *bed, d *disk) {
+	eachStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
 		c, other := b.attach("c"), b.attach("other")
 		want := errors.New("input/output error")
-		d.fail(want)
+		d.Fail(want)
 		lost := c.do(&broker.Enqueue{Queue: "q"})
 		c.isCut(broker.ReasonJournalFailed)
 		c.quiet(lost)
@@ -370,20 +335,21 @@ func TestJournalFails(t *testing.T) {
 // TestCloseKeepsWhatIsLeft: what was accepted before a stop is kept, and answered.
 func TestCloseKeepsWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
-		br, err := broker.Open(broker.Config{Journal: d.open})
+		d := &testbed.Disk{}
+		br, err := broker.Open(broker.Config{Journal: d.Open})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := (&bed{t: t, b: br, shards: 1}).attach("c")
-		d.stop()
+		d.Hang()
 		first := c.do(&broker.Enqueue{Queue: "q"})
 		synctest.Wait()
 		second := c.do(&broker.Enqueue{Queue: "q"}) // gathers for the next append
 		closed := make(chan error)
 		go func() { closed <- br.Close() }()
 		<-time.After(time.Second)
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		if err := <-closed; err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -395,20 +361,21 @@ func TestCloseKeepsWhatIsLeft(t *testing.T) {
 // TestCloseGivesUpOnAStalledDisk: a stop does not wait for ever, and says that something may be lost.
 func TestCloseGivesUpOnAStalledDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
-		br, err := broker.Open(broker.Config{Journal: d.open})
+		d := &testbed.Disk{}
+		br, err := broker.Open(broker.Config{Journal: d.Open})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := (&bed{t: t, b: br, shards: 1}).attach("c")
-		d.stop()
+		d.Hang()
 		c.do(&broker.Enqueue{Queue: "q"})
 		synctest.Wait()
 		closed := make(chan error)
 		go func() { closed <- br.Close() }()
 		<-time.After(2 * time.Second)
 		c.isCut(broker.ReasonJournalSlow)
-		d.goOn()
+		d.GoOn()
+		synctest.Wait()
 		if err := <-closed; err == nil {
 			t.Error("Close: no error, although a batch had not been kept in time")
 		}
