@@ -12,7 +12,6 @@ import (
 
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
-	"github.com/replyq/replyq/internal/testbed"
 	"github.com/replyq/replyq/journal"
 )
 
@@ -34,11 +33,11 @@ func (c *client) isNotCut() {
 }
 
 // eachStall runs a test over a disk that can hang, with one shard and with several.
-func eachStall(t *testing.T, test func(t *testing.T, b *bed, d *testbed.Disk)) {
+func eachStall(t *testing.T, test func(t *testing.T, b *bed, d *journal.Faulty)) {
 	t.Helper()
 	for _, shards := range []int{1, 5} {
 		t.Run(fmt.Sprintf("shards=%d", shards), func(t *testing.T) {
-			d := &testbed.Disk{}
+			d := &journal.Faulty{}
 			inBed(t, broker.Config{Shards: shards, Journal: d.Open}, func(t *testing.T, b *bed) {
 				defer d.GoOn() // also if the test fails
 				test(t, b, d)
@@ -50,7 +49,7 @@ func eachStall(t *testing.T, test func(t *testing.T, b *bed, d *testbed.Disk)) {
 // TestStallCutsWhoWaits: who waits for the disk is cut off after two seconds and not before; who comes back and repeats
 // his operations has their first outcomes, and everything happened once.
 func TestStallCutsWhoWaits(t *testing.T) {
-	eachStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	eachStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		c, idle := b.attach("c"), b.attach("idle")
 		take := idle.consume("q")
 		d.Hang()
@@ -97,7 +96,7 @@ func TestStallCutsWhoWaits(t *testing.T) {
 
 // TestStallRefusesAtOnce: while the disk hangs nothing is carried out, reads included, and it is said so at once.
 func TestStallRefusesAtOnce(t *testing.T) {
-	eachStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	eachStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		c, other := b.attach("c"), b.attach("other")
 		d.Hang()
 		c.do(&broker.Enqueue{Queue: "q"})
@@ -137,7 +136,7 @@ func TestStallRefusesAtOnce(t *testing.T) {
 // TestStallRepeatedWhileItLasts: what is repeated while the disk still hangs is neither refused as if it had not been
 // carried out, nor carried out twice.
 func TestStallRepeatedWhileItLasts(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	inStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		c := b.attach("c")
 		d.Hang()
 		op := broker.Op{ID: 1, Request: &broker.Enqueue{Queue: "q"}}
@@ -160,9 +159,9 @@ func TestStallRepeatedWhileItLasts(t *testing.T) {
 	})
 }
 
-func inStall(t *testing.T, test func(t *testing.T, b *bed, d *testbed.Disk)) {
+func inStall(t *testing.T, test func(t *testing.T, b *bed, d *journal.Faulty)) {
 	t.Helper()
-	d := &testbed.Disk{}
+	d := &journal.Faulty{}
 	inBed(t, broker.Config{Shards: 1, Journal: d.Open}, func(t *testing.T, b *bed) {
 		defer d.GoOn() // also if the test fails
 		test(t, b, d)
@@ -172,7 +171,7 @@ func inStall(t *testing.T, test func(t *testing.T, b *bed, d *testbed.Disk)) {
 // TestStallTakesNothingAway: however long the disk hangs, a consumer that was cut off and comes back with its leases has
 // them, a lease that could not be extended is in force, and a call whose caller could not come back waits for him.
 func TestStallTakesNothingAway(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	inStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		w, silent, c := b.attach("w"), b.attach("silent"), b.attach("c")
 		take := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w", LeaseTime: 10 * time.Second})
 		expect[*broker.Started](w, take)
@@ -216,7 +215,7 @@ func TestStallTakesNothingAway(t *testing.T) {
 
 // TestStallEndsGraces: who does not come back within five seconds after a stall has lost what he had.
 func TestStallEndsGraces(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	inStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		w, c := b.attach("w"), b.attach("c")
 		take := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w"})
 		expect[*broker.Started](w, take)
@@ -244,7 +243,7 @@ func TestStallEndsGraces(t *testing.T) {
 // TestBehindRefuses: with more than the bound waiting for the disk, nothing is taken; what waits is answered, and then
 // all goes on, timers too.
 func TestBehindRefuses(t *testing.T) {
-	d := &testbed.Disk{}
+	d := &journal.Faulty{}
 	inBed(t, broker.Config{Shards: 1, Journal: d.Open, MaxUnkept: 10_000}, func(t *testing.T, b *bed) {
 		c := b.attach("c")
 		call, _ := c.call("timed", "m", broker.PipeOptions{Timeout: time.Second})
@@ -281,7 +280,7 @@ func TestBehindRefuses(t *testing.T) {
 
 // TestStallIsBounded: what is refused while the disk hangs takes no memory, and no timer spins.
 func TestStallIsBounded(t *testing.T) {
-	inStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	inStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		c, other := b.attach("c"), b.attach("other")
 		for range 100 {
 			c.call("q", "m", broker.PipeOptions{Timeout: 5 * time.Second})
@@ -304,7 +303,7 @@ func TestStallIsBounded(t *testing.T) {
 
 // TestJournalFails: who waits is cut off, later operations too, and the broker says why, once.
 func TestJournalFails(t *testing.T) {
-	eachStall(t, func(t *testing.T, b *bed, d *testbed.Disk) {
+	eachStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
 		c, other := b.attach("c"), b.attach("other")
 		want := errors.New("input/output error")
 		d.Fail(want)
@@ -335,7 +334,7 @@ func TestJournalFails(t *testing.T) {
 // TestCloseKeepsWhatIsLeft: what was accepted before a stop is kept, and answered.
 func TestCloseKeepsWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &testbed.Disk{}
+		d := &journal.Faulty{}
 		br, err := broker.Open(broker.Config{Journal: d.Open})
 		if err != nil {
 			t.Fatal(err)
@@ -361,7 +360,7 @@ func TestCloseKeepsWhatIsLeft(t *testing.T) {
 // TestCloseGivesUpOnAStalledDisk: a stop does not wait for ever, and says that something may be lost.
 func TestCloseGivesUpOnAStalledDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &testbed.Disk{}
+		d := &journal.Faulty{}
 		br, err := broker.Open(broker.Config{Journal: d.Open})
 		if err != nil {
 			t.Fatal(err)

@@ -9,8 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/internal/testbed"
+	"github.com/replyq/replyq/journal"
 )
 
 // TestStalledDisk: while the server's disk hangs, callers wait, with contexts that work, and workers keep what they have;
@@ -19,8 +21,8 @@ func TestStalledDisk(t *testing.T) {
 	for _, hangs := range []time.Duration{500 * time.Millisecond, 3 * time.Second, 20 * time.Second, 50 * time.Second} {
 		t.Run(hangs.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := &testbed.Disk{}
-				bed := testbed.New(t, testbed.InMemory(), testbed.OnDisk(d))
+				d := &journal.Faulty{}
+				bed := testbed.New(t, testbed.InMemory(), testbed.WithBroker(func(c *broker.Config) { c.Journal = d.Open }))
 				t.Cleanup(d.GoOn)
 				testStalledDisk(t, bed, d, hangs)
 			})
@@ -28,7 +30,7 @@ func TestStalledDisk(t *testing.T) {
 	}
 }
 
-func testStalledDisk(t *testing.T, bed *testbed.Bed, d *testbed.Disk, hangs time.Duration) {
+func testStalledDisk(t *testing.T, bed *testbed.Bed, d *journal.Faulty, hangs time.Duration) {
 	c, w := newClient(t, bed), newClient(t, bed)
 	ctx := context.WithoutCancel(t.Context())
 	worked := make(chan string, 100)
@@ -117,8 +119,8 @@ func testStalledDisk(t *testing.T, bed *testbed.Bed, d *testbed.Disk, hangs time
 // TestJournalFailed: who waits for a server whose disk has failed waits for the next one, as after any end.
 func TestJournalFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &testbed.Disk{}
-		bed := testbed.New(t, testbed.InMemory(), testbed.OnDisk(d))
+		d := &journal.Faulty{}
+		bed := testbed.New(t, testbed.InMemory(), testbed.WithBroker(func(c *broker.Config) { c.Journal = d.Open }))
 		c := newClient(t, bed)
 		d.Fail(errors.New("input/output error"))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)

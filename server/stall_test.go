@@ -13,15 +13,17 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/internal/testbed"
+	"github.com/replyq/replyq/journal"
 )
 
 // onDisk runs a test in fake time with a server whose disk it can stop.
-func onDisk(t *testing.T, test func(t *testing.T, c *client, d *testbed.Disk)) {
+func onDisk(t *testing.T, test func(t *testing.T, c *client, d *journal.Faulty)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		d := &testbed.Disk{}
-		c := newClient(t, testbed.InMemory(), testbed.OnDisk(d))
+		d := &journal.Faulty{}
+		c := newClient(t, testbed.InMemory(), testbed.WithBroker(func(c *broker.Config) { c.Journal = d.Open }))
 		t.Cleanup(d.GoOn)
 		test(t, c, d)
 	})
@@ -43,7 +45,7 @@ func outcomeOf(err error) (outcome string, retry time.Duration) {
 // TestStalledPlainCalls: plain RPCs that wait for the disk end after two seconds, with an unknown outcome; later ones are
 // refused at once, and were not carried out; when the disk goes on, all is well, and what was said to be unknown happened once.
 func TestStalledPlainCalls(t *testing.T) {
-	onDisk(t, func(t *testing.T, c *client, d *testbed.Disk) {
+	onDisk(t, func(t *testing.T, c *client, d *journal.Faulty) {
 		slow := refusal{codes.Unavailable, "JOURNAL_SLOW", ""}
 		calls := map[string]func(*metadata.MD) error{
 			"Enqueue": func(trailer *metadata.MD) error {
@@ -122,7 +124,7 @@ func TestStalledPlainCalls(t *testing.T) {
 // TestStalledSession: a session that waits for the disk ends after two seconds; it can be opened again when the disk goes
 // on, and what it repeats has its first outcome. One that waits for nothing lives on, and what it asks is refused.
 func TestStalledSession(t *testing.T) {
-	onDisk(t, func(t *testing.T, c *client, d *testbed.Disk) {
+	onDisk(t, func(t *testing.T, c *client, d *journal.Faulty) {
 		slow := refusal{codes.Unavailable, "JOURNAL_SLOW", ""}
 		hello := func() *queuepb.Hello { return &queuepb.Hello{SessionId: []byte("0123456789abcdef")} }
 		s, idle := c.openSession(hello()), c.openSession(&queuepb.Hello{}, opConsume(1, "a", 10))
@@ -179,7 +181,7 @@ func TestStalledSession(t *testing.T) {
 
 // TestJournalFailed: who waits is told that the outcome is unknown, and so is who comes later.
 func TestJournalFailed(t *testing.T) {
-	onDisk(t, func(t *testing.T, c *client, d *testbed.Disk) {
+	onDisk(t, func(t *testing.T, c *client, d *journal.Faulty) {
 		s := c.openSession(&queuepb.Hello{})
 		d.Fail(errors.New("input/output error"))
 		want := refusal{codes.Unavailable, "JOURNAL_FAILED", ""}
@@ -202,7 +204,7 @@ func TestJournalFailed(t *testing.T) {
 
 // TestDiskFull: what would take room is refused, and what gives some goes on.
 func TestDiskFull(t *testing.T) {
-	onDisk(t, func(t *testing.T, c *client, _ *testbed.Disk) {
+	onDisk(t, func(t *testing.T, c *client, _ *journal.Faulty) {
 		consumer := c.consume(&queuepb.ConsumeRequest{Queues: []string{"q"}, MaxInFlight: 10})
 		call := must[grpc.ServerStreamingClient[queuepb.CallResponse]](t)(c.Call(c.ctx, &queuepb.CallRequest{Queue: "q"}))
 		delivery := c.delivery(consumer)

@@ -35,11 +35,11 @@ var importRules = map[string]importRule{
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {
 		code:  []string{"api/queuepb", "broker", "handles", "internal/buffers", "internal/optable", "internal/wire"},
-		tests: []string{"client", "internal/badinput", "internal/testbed", "journal/*"},
+		tests: []string{"client", "internal/badinput", "internal/testbed", "journal", "journal/*"},
 	},
 	"client": {
 		code:  []string{"api/queuepb", "handles", "internal/buffers", "internal/optable", "internal/wire"},
-		tests: []string{"broker", "internal/testbed", "server"},
+		tests: []string{"broker", "internal/testbed", "journal", "server"},
 	},
 	"admin": {
 		code:  []string{"broker"},
