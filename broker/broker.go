@@ -42,6 +42,8 @@ type Config struct {
 	// JournalSlack is how many bytes more than what is live a shard's journal may have, and half of that, before what is live
 	// is carried forward and the rest trimmed. Default 64 MiB.
 	JournalSlack int64
+	// Restoring, if set, is called with each batch of a journal that [Open] has read.
+	Restoring func(Restored)
 	// JournalPatience is how long nothing may be kept until those who wait for it are cut off, see [Session.CutOff].
 	// Default 2 s.
 	JournalPatience time.Duration
@@ -55,6 +57,13 @@ type Config struct {
 	Elapsed func() time.Duration
 	// Rand gives the seed for nonces. Default: crypto/rand.
 	Rand io.Reader
+}
+
+// Restored is what was read of a shard's journal so far.
+type Restored struct {
+	Shard           uint16
+	Bytes           int64
+	Messages, Pipes int // that are there by now
 }
 
 // A Broker keeps queues and pipes. Its methods may be called from any goroutine.
@@ -142,6 +151,9 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 		if err == nil {
 			log.bytes += int64(len(record.Batch))
 			err = s.st.replay(record.Batch)
+			if cfg.Restoring != nil {
+				cfg.Restoring(Restored{number, log.bytes, s.st.messages.used(), s.st.pipes.used()})
+			}
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
@@ -257,4 +269,23 @@ func (b *Broker) Close() error {
 	}
 	b.wg.Wait()
 	return errors.Join(errs...)
+}
+
+// Contents is how much there is.
+type Contents struct{ Queues, Messages, Pipes int }
+
+// Contents counts what there is. It asks each shard in turn, and so is no snapshot.
+func (b *Broker) Contents() (all Contents) {
+	for _, r := range b.runners {
+		r.run(func(s *shard) {
+			for _, q := range s.st.queues {
+				if q != nil && !q.deleted {
+					all.Queues++
+				}
+			}
+			all.Messages += s.st.messages.used()
+			all.Pipes += s.st.pipes.used()
+		})
+	}
+	return all
 }

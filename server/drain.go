@@ -7,12 +7,30 @@ import (
 	"slices"
 	"time"
 
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/replyq/replyq/api/queuepb"
 )
 
 // Going down, and what has to end then.
+
+// SetReady says whether clients had better come here than elsewhere: health checks are told SERVING, or NOT_SERVING. A server
+// is ready until told otherwise, or shut down.
+func (s *Server) SetReady(ready bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if ready {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, name := range healthNames {
+		s.health.SetServingStatus(name, status)
+	}
+}
+
+// healthNames are the services that health checks ask about; the empty one is all.
+var healthNames = []string{ //nolint:gochecknoglobals // read only
+	"", queuepb.QueueService_ServiceDesc.ServiceName, queuepb.AdminService_ServiceDesc.ServiceName,
+}
 
 // stopLimit is how long streams have, after their end, to write their last messages.
 const stopLimit = 5 * time.Second

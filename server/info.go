@@ -24,7 +24,7 @@ func (c *caller) info() *queuepb.GetServerInfoResponse {
 		Version:               c.srv.version,
 		ProtocolVersion:       protocolVersion,
 		BootEpoch:             fmt.Sprintf("%08x", c.srv.broker.Store()),
-		Durability:            c.srv.durability,
+		Durability:            durabilities[c.srv.durability],
 		DurabilityDescription: c.srv.durabilityDescription,
 		Limits:                c.srv.limits.message(),
 		Tenant:                c.id.TenantName,
@@ -33,8 +33,29 @@ func (c *caller) info() *queuepb.GetServerInfoResponse {
 	}
 }
 
+// Durability is what a confirmed operation survives.
+type Durability uint8
+
+// The classes.
+const (
+	InMemory     Durability = iota // nothing: it is kept while the process lives
+	OnDiskLazily                   // the end of the process; what came just before a power cut may be lost
+	OnDisk                         // the end of the process and of power
+)
+
+// String gives the name of the class.
+func (d Durability) String() string { return [...]string{"memory", "disk-lazy", "disk"}[d] }
+
+// durabilities are the classes on the wire.
+var durabilities = [...]queuepb.Durability{ //nolint:gochecknoglobals // read only
+	queuepb.Durability_DURABILITY_MEMORY, queuepb.Durability_DURABILITY_DISK_LAZY, queuepb.Durability_DURABILITY_DISK,
+}
+
 // inMemory says in words what a confirmed operation survives without a journal.
 const inMemory = "no journal: everything is kept in memory while the process lives, and gone when it ends"
 
-// DurabilityDescription says in words what a confirmed operation survives.
+// Durability is what a confirmed operation survives, and DurabilityDescription says it in words.
+func (s *Server) Durability() Durability { return s.durability }
+
+// DurabilityDescription says what Durability is.
 func (s *Server) DurabilityDescription() string { return s.durabilityDescription }

@@ -43,7 +43,7 @@ type Config struct {
 	MaxPipeTimeout time.Duration
 	// Durability says what a confirmed operation survives, by the broker's journal, and DurabilityDescription says it in
 	// words. Default: nothing but the process's life.
-	Durability            queuepb.Durability
+	Durability            Durability
 	DurabilityDescription string
 	// MaxConnections is how many connections there may be; one too many is closed at once. Default 4,096.
 	MaxConnections int
@@ -65,7 +65,7 @@ type Server struct {
 	limits  limits
 	now     func() time.Time
 
-	durability            queuepb.Durability
+	durability            Durability
 	durabilityDescription string
 
 	connections *connections
@@ -140,12 +140,12 @@ func New(cfg Config) (*Server, error) {
 		s.limits.payload = defaultMaxPayload
 	}
 	s.durability, s.durabilityDescription = cfg.Durability, cfg.DurabilityDescription
-	if s.durability <= queuepb.Durability_DURABILITY_MEMORY {
-		s.durability, s.durabilityDescription = queuepb.Durability_DURABILITY_MEMORY, inMemory
+	if s.durability == InMemory {
+		s.durabilityDescription = inMemory
 	}
 	if s.limits.pipeTimeout == 0 {
 		s.limits.pipeTimeout = defaultMaxPipeTimeout
-		if s.durability > queuepb.Durability_DURABILITY_MEMORY {
+		if s.durability != InMemory {
 			s.limits.pipeTimeout = keptMaxPipeTimeout
 		}
 	}
@@ -208,11 +208,7 @@ func (s *Server) register(withReflection bool) {
 	queuepb.RegisterQueueServiceServer(s.grpc, &service{Server: s})
 	queuepb.RegisterAdminServiceServer(s.grpc, &adminService{Server: s})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
-	for _, name := range []string{
-		"", queuepb.QueueService_ServiceDesc.ServiceName, queuepb.AdminService_ServiceDesc.ServiceName,
-	} {
-		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	}
+	s.SetReady(true)
 	if withReflection {
 		reflection.Register(s.grpc)
 	}

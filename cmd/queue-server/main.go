@@ -1,7 +1,8 @@
 // Command queue-server serves replyq over gRPC.
 //
 // Exit codes: 0 all went well, 1 it could not be done (the log says why), 2 the command line is wrong, 3 a second signal
-// cut the stop short. The health command has codes of its own, which its help lists.
+// cut the stop short, 5 the disk failed while the server ran, or did not answer when it stopped, 6 the data directory is
+// damaged. The health command has codes of its own, which its help lists.
 package main
 
 import (
@@ -22,11 +23,16 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitForced = 3
+	// 4 is one of health's.
+	exitDisk    = 5
+	exitDamaged = 6
 )
 
 // cli is the whole command line.
 type cli struct {
 	Serve     serveCmd     `cmd:"" default:"withargs" help:"Serve until told to stop (the default command)."`
+	Check     checkCmd     `cmd:"" help:"Verify a data directory, from end to end. No server may use it meanwhile."`
+	Backup    backupCmd    `cmd:"" help:"Copy a data directory, while a server uses it or not."`
 	Health    healthCmd    `cmd:"" help:"Ask a server whether it is serving. For container health checks."`
 	NewAPIKey newAPIKeyCmd `cmd:"" name:"new-api-key" help:"Make an API key, and its line for --api-keys."`
 	NewKey    newKeyCmd    `cmd:"" name:"new-key" help:"Make a line for --key-file: a key that signs handles."`
@@ -40,16 +46,17 @@ Try it, on this machine, without any option:
 
   queue-server
 
-Settings that are usual in service: handles that stay good over restarts, and clients with keys.
+Settings that are usual in service: everything is kept in a directory, and clients have keys.
 
-  queue-server new-key > handle-keys && chmod 600 handle-keys
   queue-server new-api-key --principal web --append api-keys
-  queue-server --listen 0.0.0.0:7420 --key-file handle-keys --api-keys api-keys
+  queue-server --listen 0.0.0.0:7420 --data-dir /var/lib/replyq --api-keys api-keys
 
 Every flag of serve can be set by an environment variable, which its help names. SIGTERM and SIGINT stop the server
 after what is under way is finished, a second one at once; SIGHUP reads both files of keys again.
 
-Exit codes: 0 all went well, 1 it could not be done, 2 the command line is wrong, 3 a second signal cut the stop short.`
+Exit codes: 0 all went well, 1 it could not be done, 2 the command line is wrong, 3 a second signal cut the stop short,
+5 the disk failed or did not answer (see to it, then start again: nothing that was confirmed is lost), 6 the data directory
+is damaged (what the error names: put a backup in its place).`
 
 // streams are where a command writes: results, and everything else.
 type streams struct {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -34,6 +36,14 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// serving ADDR waits until a server answers there.
 			"serving": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(serving(args[0])) },
+			// exitcode N COMMAND... wants that exit code.
+			"exitcode": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				var exit *exec.ExitError
+				if code := "0"; err == nil && args[0] != code || err != nil && (!errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0]) {
+					ts.Fatalf("%v = %v, want exit code %s", args[1:], err, args[0])
+				}
+			},
 			// private FILE makes a file the owner's.
 			"private": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o600))

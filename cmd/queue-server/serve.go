@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/server"
 )
@@ -22,7 +20,7 @@ import (
 type serveCmd struct {
 	Listen       string        `default:"127.0.0.1:7420" env:"REPLYQ_LISTEN" placeholder:"HOST:PORT" help:"Where to listen (${default}). Port 0 takes a free one, which the log tells."`
 	APIKeys      string        `name:"api-keys" env:"REPLYQ_API_KEYS" placeholder:"FILE" help:"File of API keys, see new-api-key. Without it anybody who can connect is the tenant \"default\"."`
-	KeyFile      string        `env:"REPLYQ_KEY_FILE" placeholder:"FILE" help:"File of the keys that sign handles, see new-key. Without it handles die with the process."`
+	KeyFile      string        `env:"REPLYQ_KEY_FILE" placeholder:"FILE" help:"File of the keys that sign handles, see new-key. Without it those of the data directory are used; without that handles die with the process."`
 	ClusterName  string        `default:"replyq" env:"REPLYQ_CLUSTER_NAME" placeholder:"NAME" help:"Servers with other names refuse each other's handles although they share a key file (${default})."`
 	DrainTimeout time.Duration `default:"30s" env:"REPLYQ_DRAIN_TIMEOUT" placeholder:"TIME" help:"How long a stop may take; clients have two thirds of it to finish (${default})."`
 	LogLevel     slog.Level    `default:"info" env:"REPLYQ_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error; at debug every call has a line, at info those that failed (${default})."`
@@ -30,6 +28,12 @@ type serveCmd struct {
 	NoAutoCreate bool          `env:"REPLYQ_NO_AUTO_CREATE" help:"Refuse queues that were not created, instead of making them on first use."`
 	NoReflection bool          `env:"REPLYQ_NO_REFLECTION" help:"Leave out gRPC reflection; grpcurl then needs queue.proto."`
 	MaxPayload   byteSize      `default:"1MiB" env:"REPLYQ_MAX_PAYLOAD" placeholder:"SIZE" help:"Limit for payloads, at most 3MiB (${default})."`
+
+	DataDir       string        `env:"REPLYQ_DATA_DIR" placeholder:"DIR" help:"Keep everything in this directory, so that it survives; made if it does not exist. Without it nothing does."`
+	FsyncInterval time.Duration `env:"REPLYQ_FSYNC_INTERVAL" placeholder:"TIME" help:"Confirm without waiting for the disk, and fsync this often: a power cut loses what came since. Default: fsync before each confirmation."`
+	MinFreeSpace  byteSize      `env:"REPLYQ_MIN_FREE_SPACE" placeholder:"SIZE" help:"With less room on the disk, new messages and pipes are refused (a twentieth of the file system, 128MiB to 2GiB)."`
+	Shards        int           `env:"REPLYQ_SHARDS" placeholder:"N" help:"How many parts queues are spread over; fixed when a data directory is made (1)."`
+	AllowTmpfs    bool          `env:"REPLYQ_ALLOW_TMPFS" help:"Take a data directory in memory, which survives the process and not the machine. For tests."`
 
 	MemoryLimit              byteSize `env:"REPLYQ_MEMORY_LIMIT" placeholder:"SIZE" help:"Memory that the server may take: near it new messages and pipes are refused (75 % of the container's or machine's)."`
 	MaxConnections           int      `default:"4096" env:"REPLYQ_MAX_CONNECTIONS" placeholder:"N" help:"Connections at a time (${default})."`
@@ -51,8 +55,20 @@ func (c *serveCmd) Validate() error {
 	if c.MemoryLimit > 0 && c.MemoryLimit < leastMemory {
 		return fmt.Errorf("--memory-limit is %d bytes: the server does not run well with less than 64MiB", c.MemoryLimit)
 	}
+	if c.DataDir == "" && (c.FsyncInterval != 0 || c.MinFreeSpace != 0 || c.AllowTmpfs) {
+		return errors.New("--fsync-interval, --min-free-space and --allow-tmpfs are about --data-dir, which is not set")
+	}
+	if c.FsyncInterval < 0 || c.FsyncInterval > time.Minute {
+		return errors.New("--fsync-interval is 1ms to 1m, or 0 for an fsync before each confirmation")
+	}
+	if c.Shards < 0 || c.Shards > maxShards {
+		return fmt.Errorf("--shards is 1 to %d", maxShards)
+	}
 	return nil
 }
+
+// maxShards is more than is of use on one machine.
+const maxShards = 256
 
 // leastMemory is the least that --memory-limit may be.
 const leastMemory = 64 << 20
@@ -72,111 +88,14 @@ func (c *serveCmd) Run(std streams, code *int) error {
 // what lives is small beside it. GOGC in the environment overrides it.
 const gcPercent = 400
 
-// serve is Run with the signals passed in.
-func (c *serveCmd) serve(std streams, signals <-chan os.Signal, code *int) error {
-	log := c.logger(std)
-	keys, err := c.handleKeys()
-	if err != nil {
-		return err
-	}
-	apiKeys, err := c.apiKeys()
-	if err != nil {
-		return err
-	}
-	listener, err := net.Listen("tcp", c.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w (is another server running? --listen takes another address)", c.Listen, err)
-	}
-	limit := c.memoryLimit(log, os.DirFS("/"))
-	guard(limit)
-	b, err := broker.Open(broker.Config{
-		Logger: log, NoAutoCreate: c.NoAutoCreate, MemoryLimit: limit,
-		Quota: broker.Quota{Bytes: int64(c.TenantBytes), Pipes: c.TenantPipes, Sessions: c.TenantSessions},
-	})
-	if err != nil {
-		return errors.Join(fmt.Errorf("open the broker: %w", err), listener.Close())
-	}
-	srv, err := server.New(server.Config{
-		Broker: b, Keys: keys, APIKeys: apiKeys, Logger: log, Version: version,
-		MaxPayload: int(c.MaxPayload), NoReflection: c.NoReflection,
-		MaxConnections: c.MaxConnections, MaxConnectionsPerAddress: c.MaxConnectionsPerAddress,
-	})
-	if err != nil {
-		return errors.Join(err, listener.Close(), b.Close())
-	}
-	c.announce(log, listener.Addr(), srv, apiKeys, limit)
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
-	if err = c.await(log, signals, served, keys, apiKeys); err == nil {
-		if forced := c.stop(log, srv, signals); forced {
-			*code = exitForced
-			return errors.New("stopped at once by a second signal")
-		}
-		err = <-served
-	} else {
-		c.shutdown(srv, 0)
-	}
-	if err = errors.Join(err, b.Close()); err == nil {
-		log.Info("stopped")
-	}
-	return err
-}
-
-// await handles signals until one of them, or a failure, ends the serving.
-func (c *serveCmd) await(
-	log *slog.Logger, signals <-chan os.Signal, served <-chan error, keys *handles.KeyRing, apiKeys *server.APIKeys,
-) error {
-	for {
-		select {
-		case err := <-served:
-			if err == nil {
-				err = errors.New("the server stopped by itself") // unreachable: only Shutdown makes it return nil
-			}
-			return err
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				log.Info("stopping", slog.String("signal", sig.String()), slog.Duration("limit", c.DrainTimeout))
-				return nil
-			}
-			c.reload(log, keys, apiKeys)
-		}
-	}
-}
-
-// stop shuts down; a second signal ends the waiting.
-func (c *serveCmd) stop(log *slog.Logger, srv *server.Server, signals <-chan os.Signal) (forced bool) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.shutdown(srv, c.DrainTimeout)
-	}()
-	for {
-		select {
-		case <-done:
-			return false
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				log.Warn("stopping at once: what is under way is cut", slog.String("signal", sig.String()))
-				return true
-			}
-		}
-	}
-}
-
-func (c *serveCmd) shutdown(srv *server.Server, limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	srv.Shutdown(ctx)
-}
-
 // reload reads both files of keys again. What is wrong leaves the old keys in force.
-func (c *serveCmd) reload(log *slog.Logger, keys *handles.KeyRing, apiKeys *server.APIKeys) {
-	if c.KeyFile != "" {
-		file, err := readSecret(c.KeyFile)
+func (c *serveCmd) reload(log *slog.Logger, keyFile string, keys *handles.KeyRing, apiKeys *server.APIKeys) {
+	if keyFile != "" {
+		file, err := readSecret(keyFile)
 		if err == nil {
 			err = keys.Replace(file)
 		}
-		logReload(log, c.KeyFile, err)
+		logReload(log, keyFile, err)
 	}
 	if c.APIKeys != "" {
 		file, err := os.ReadFile(c.APIKeys)
@@ -200,9 +119,10 @@ func (c *serveCmd) announce(log *slog.Logger, addr net.Addr, srv *server.Server,
 	log.Info("serving",
 		slog.String("address", addr.String()),
 		slog.String("version", version),
+		slog.String("durability_class", srv.Durability().String()),
 		slog.String("durability", srv.DurabilityDescription()),
 		slog.Int64("memory_limit", memory))
-	if c.KeyFile == "" {
+	if c.KeyFile == "" && c.DataDir == "" {
 		log.Warn("handles are signed with a key that dies with this process: after a restart they are refused; " +
 			"--key-file keeps them, queue-server new-key makes one")
 	}
@@ -231,22 +151,24 @@ func (c *serveCmd) logger(std streams) *slog.Logger {
 	return slog.New(slog.NewTextHandler(std.err, options))
 }
 
-func (c *serveCmd) handleKeys() (*handles.KeyRing, error) {
-	if c.KeyFile == "" {
+// keysIn reads a file of the keys that sign handles; without one it makes a key that dies with the process.
+func (c *serveCmd) keysIn(file string) (*handles.KeyRing, error) {
+	if file == "" {
 		return handles.NewEphemeral()
 	}
-	file, err := readSecret(c.KeyFile)
+	text, err := readSecret(file)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := handles.ParseKeys(c.ClusterName, file)
+	keys, err := handles.ParseKeys(c.ClusterName, text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.KeyFile, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return keys, nil
 }
 
-func (c *serveCmd) apiKeys() (*server.APIKeys, error) {
+// readAPIKeys reads the file of API keys; nil without one.
+func (c *serveCmd) readAPIKeys() (*server.APIKeys, error) {
 	if c.APIKeys == "" {
 		return nil, nil
 	}

@@ -76,11 +76,11 @@ func TestReload(t *testing.T) {
 	second, secondLine := server.NewAPIKey("default", 1, "b", time.Time{})
 	write(c.APIKeys, firstLine)
 	write(c.KeyFile, handles.GenerateKeyLine(0, "mint", time.Now()))
-	apiKeys, err := c.apiKeys()
+	apiKeys, err := c.readAPIKeys()
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := c.handleKeys()
+	keys, err := c.keysIn(c.KeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,13 +91,13 @@ func TestReload(t *testing.T) {
 		return ok
 	}
 	write(c.APIKeys, secondLine)
-	c.reload(log, keys, apiKeys)
+	c.reload(log, c.KeyFile, keys, apiKeys)
 	if good(first) || !good(second) || strings.Count(out.String(), "keys read again") != 2 {
 		t.Errorf("after a reload the first key is %v and the second %v; log: %s", good(first), good(second), out.String())
 	}
 	write(c.APIKeys, "nonsense")
 	write(c.KeyFile, "nonsense")
-	c.reload(log, keys, apiKeys)
+	c.reload(log, c.KeyFile, keys, apiKeys)
 	if !good(second) || strings.Count(out.String(), "keys not read again") != 2 {
 		t.Errorf("after a broken reload the second key is %v; log: %s", good(second), out.String())
 	}
