@@ -70,6 +70,9 @@ var provoked = map[string]string{
 	"TOO_MANY_FORGERIES":  "TestP15Forgers",
 	"SERVER_OVERLOADED":   "TestP20Overload",
 	"KEY_QUOTA":           "../broker/key_test.go TestKeysAreBounded",
+	"DISK_FULL":           "TestDiskNearlyFull",
+	"JOURNAL_SLOW":        "../server/stall_test.go TestStalledPlainCalls",
+	"JOURNAL_FAILED":      "../server/stall_test.go TestJournalFailed",
 	"INTERNAL":            "../server/edges_test.go TestPanic",
 }
 
