@@ -63,7 +63,7 @@ func TestKilledConsumer(t *testing.T) {
 // there is a server again; and then all goes on.
 func TestKilledServer(t *testing.T) {
 	t.Parallel()
-	const waiters, cycles = 2000, 3
+	const waiters, cycles, limit = 2000, 3, 5 * time.Second
 	s := startServer(t)
 	c := s.client(t, client.WithBackoff(client.Backoff{Initial: 10 * time.Millisecond, Max: 100 * time.Millisecond}))
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -90,7 +90,11 @@ func TestKilledServer(t *testing.T) {
 		}
 		s.kill()
 		s = startServerAt(t, s.addr)
+		back := time.Now()
 		told.Wait()
+		if took := time.Since(back); took > limit {
+			t.Errorf("it took %v until all were told, promised are %v", took, limit)
+		}
 		if n := others.Load(); n > 0 {
 			t.Errorf("%d of %d waiters were told something else than LOST", n, waiters)
 		}

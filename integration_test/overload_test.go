@@ -37,6 +37,15 @@ func scaled(t *testing.T, n int) int {
 	return n * times
 }
 
+// scaledTo is n, or all with REPLYQ_SOAK.
+func scaledTo(t *testing.T, n, all int) int {
+	t.Helper()
+	if scaled(t, 1) == 1 {
+		return n
+	}
+	return all
+}
+
 // peakMemory is the most physical memory that the server has had, in bytes, files of the program included.
 func (s *server) peakMemory(t *testing.T) int64 { return s.memory(t, "VmHWM:") }
 

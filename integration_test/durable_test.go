@@ -1,0 +1,217 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/internal/faultload"
+	"github.com/replyq/replyq/internal/history"
+)
+
+// Servers with a journal on disk, to which the worst happens again and again. In CI there are a few cycles of each kind;
+// with REPLYQ_SOAK, as in `make soak-faults`, so many times as many. -fault.seed repeats the choices of a run, though not
+// what the machine made of them.
+
+var faultSeed = flag.Uint64("fault.seed", 0, "seed of what the tests with faults choose; 0: another one each time")
+
+// A rig is a server with a journal on disk, at one address over all its starts.
+type rig struct {
+	t      *testing.T
+	addr   string
+	seed   uint64
+	random *rand.Rand
+	// command makes the command that starts the server with so many flags.
+	command func(flags ...string) *exec.Cmd
+	flags   []string
+
+	*server
+	rounds  int
+	slowest time.Duration // of the starts, until it served
+}
+
+// newRig makes a rig on a new data directory, and starts the server.
+func newRig(t *testing.T, flags ...string) *rig {
+	t.Helper()
+	return newRigOf(t, localServer, append(flags, "--data-dir", dataDir(t)))
+}
+
+// localServer is a server in the test's own world of files.
+func localServer(flags ...string) *exec.Cmd { return exec.Command(queueServer, flags...) }
+
+func newRigOf(t *testing.T, command func(flags ...string) *exec.Cmd, flags []string) *rig {
+	t.Helper()
+	r := &rig{t: t, seed: *faultSeed, addr: fixedAddress(t), command: command, flags: append(flags, "--log-level", "info")}
+	if r.seed == 0 {
+		r.seed = rand.Uint64()
+	}
+	r.random = rand.New(rand.NewPCG(r.seed, 0))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("again: -run '^%s$' -fault.seed %d", t.Name(), r.seed)
+		}
+	})
+	r.start()
+	return r
+}
+
+// start starts the server and waits until it serves.
+func (r *rig) start() {
+	r.t.Helper()
+	began := time.Now()
+	r.launch()
+	r.awaitServing(r.t)
+	r.slowest = max(r.slowest, time.Since(began))
+}
+
+// launch only starts it.
+func (r *rig) launch() {
+	r.t.Helper()
+	r.server = launchServer(r.t, r.command(serverFlags(r.addr, r.flags...)...))
+}
+
+// fixedAddress is a free address on this machine that no outgoing connection takes while the server is away: below the
+// range from which the system takes ports.
+func fixedAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err != nil {
+			continue
+		}
+		addr := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return addr
+	}
+	t.Fatal("no free port between 20000 and 30000")
+	return ""
+}
+
+// dataDir makes a directory on a disk, for a journal that is not to be in memory.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if fs.Type != tmpfsMagic {
+		return filepath.Join(dir, "store")
+	}
+	dir, err := os.MkdirTemp(".", ".store-") //nolint:usetesting // t.TempDir is in memory here
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // of no use any more, whether or not it is gone
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "store")
+}
+
+const tmpfsMagic = 0x01021994
+
+// A round is a load and the history of it.
+type round struct {
+	*rig
+	history *history.History
+	load    *faultload.Load
+}
+
+// begin starts a load on the server.
+func (r *rig) begin() *round {
+	r.t.Helper()
+	r.rounds++
+	n := &round{rig: r, history: history.New()}
+	config := faultload.Config{Addr: r.addr, History: n.history, Seed: r.random.Uint64(), Name: fmt.Sprintf("r%d.", r.rounds)}
+	load, err := faultload.Start(config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(load.Close)
+	n.load = load
+	return n
+}
+
+// pass lets the load go on for a while: between 100 ms and the most given.
+func (r *rig) pass(most time.Duration) {
+	<-time.After(100*time.Millisecond + time.Duration(r.random.Int64N(int64(most-100*time.Millisecond))))
+}
+
+// crash has the server crash as given, and starts it again.
+func (n *round) crash(crash func()) {
+	n.t.Helper()
+	n.history.Note(history.Event{What: history.Crashed})
+	crash()
+	n.start()
+	n.history.Note(history.Event{What: history.Back})
+}
+
+// finish ends the load and checks its history.
+func (n *round) finish(rules history.Rules) *history.Report {
+	n.t.Helper()
+	report := n.end(rules)
+	for _, p := range report.Problems() {
+		n.t.Error(p)
+	}
+	if n.t.Failed() {
+		n.keep()
+		n.t.FailNow()
+	}
+	return report
+}
+
+// end ends the load and returns what its history shows.
+func (n *round) end(rules history.Rules) *history.Report {
+	n.t.Helper()
+	ctx, stop := context.WithTimeoutCause(n.t.Context(), time.Minute, errors.New("a minute is over"))
+	defer stop()
+	if err := n.load.Finish(ctx); err != nil {
+		n.t.Errorf("the load does not come to its end: %v", err)
+	}
+	report := history.Check(n.history.Events(), rules)
+	n.t.Log(report)
+	return report
+}
+
+// keep keeps the history of a test that has failed, if go test is told -artifacts.
+func (n *round) keep() {
+	f, err := os.Create(filepath.Join(n.t.ArtifactDir(), "history.jsonl"))
+	if err != nil {
+		n.t.Error(err)
+		return
+	}
+	if err := n.history.Write(f); err != nil {
+		n.t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		n.t.Error(err)
+	}
+}
+
+// strict are the rules where nothing may be lost.
+func strict() history.Rules { return history.Rules{Ordered: []string{faultload.Ordered}} }
+
+// lazy are the rules where so much of what was confirmed last may be lost, and half a second more.
+func lazy(interval time.Duration) history.Rules {
+	return history.Rules{Ordered: []string{faultload.Ordered}, Lossy: interval + 500*time.Millisecond}
+}
+
+// quick is a client that comes back quickly.
+func (r *rig) quick() *client.Client {
+	r.t.Helper()
+	return r.client(r.t, client.WithBackoff(client.Backoff{Initial: 10 * time.Millisecond, Max: 100 * time.Millisecond}))
+}

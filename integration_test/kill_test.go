@@ -1,0 +1,181 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/internal/history"
+)
+
+// A server with a journal is killed under load, over and over: nothing that it has confirmed is lost, nothing that was
+// acked comes again, and all who wait get their answers.
+func TestP01KilledServers(t *testing.T) {
+	t.Parallel()
+	const cycles = 8
+	r := newRig(t)
+	for range scaled(t, 1) {
+		n := r.begin()
+		for range cycles {
+			n.pass(700 * time.Millisecond)
+			n.crash(n.kill)
+		}
+		n.finish(strict())
+	}
+	t.Logf("the slowest start took %v", r.slowest.Round(time.Millisecond))
+}
+
+// A server without a journal loses what it has when it is killed, and the check of the history sees that.
+func TestLossIsSeen(t *testing.T) {
+	t.Parallel()
+	const stored = 100
+	r := newRigOf(t, localServer, nil)
+	n := r.begin()
+	enqueueMany(t.Context(), t, r.quick(), n.history, "stored", stored, 100)
+	n.pass(500 * time.Millisecond)
+	n.crash(n.kill)
+	n.pass(200 * time.Millisecond)
+	report := n.end(history.Rules{})
+	if lost := len(report.LostPrefix) + len(report.LostMiddle) + len(report.LostPostfix); lost < stored || len(report.QueuesGone) == 0 {
+		t.Errorf("what was lost was not seen: %v", report)
+	}
+}
+
+// With lazy fsyncs nothing but the last second may be lost, and that as a suffix.
+func TestP01KilledLazyServers(t *testing.T) {
+	t.Parallel()
+	const cycles, interval = 2, time.Second
+	r := newRig(t, "--fsync-interval", interval.String())
+	for range scaled(t, 1) {
+		n := r.begin()
+		for range cycles {
+			n.pass(2 * time.Second)
+			n.crash(n.kill)
+		}
+		n.finish(lazy(interval))
+	}
+}
+
+// A server that is killed while it reads its journal, several times in a row, reads all of it in the end.
+func TestP01KilledWhileItStarts(t *testing.T) {
+	t.Parallel()
+	const kills = 5
+	r := newRig(t)
+	for range scaled(t, 1) {
+		n := r.begin()
+		n.pass(time.Second)
+		n.crash(func() {
+			n.kill()
+			for range kills {
+				n.launch()
+				<-time.After(time.Duration(r.random.Int64N(int64(max(r.slowest, time.Millisecond)))))
+				n.kill()
+			}
+		})
+		n.finish(strict())
+	}
+}
+
+// A message whose every delivery kills the server becomes a dead message, and who waits for it learns it. Meanwhile the
+// server is back soon each time, whatever else it has stored.
+func TestP10MessageThatKillsTheServer(t *testing.T) {
+	t.Parallel()
+	const failures = 3
+	stored := scaledTo(t, 10_000, 1_000_000)
+	r := newRig(t)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
+	c := r.quick()
+	h := history.New()
+	enqueueMany(ctx, t, c, h, "stored", stored, 200)
+	if _, err := c.CreateQueue(ctx, "poison", &queuepb.QueueConfig{MaxFailures: failures}); err != nil {
+		t.Fatal(err)
+	}
+	call := c.Call(ctx, "poison", client.Message{Payload: []byte(canary)})
+	if _, err := call.Receipt(); err != nil {
+		t.Fatal(err)
+	}
+	kills := 0
+	for ; ; kills++ {
+		worker := r.quick()
+		consumer, err := worker.Consume(ctx, client.ConsumeConfig{ConsumerID: "worker"}, "poison")
+		if err != nil {
+			t.Fatal(err)
+		}
+		delivered := make(chan error, 1)
+		waiting, leave := context.WithCancel(ctx)
+		go func() {
+			_, err := consumer.Next(waiting)
+			delivered <- err
+		}()
+		ended := make(chan error, 1)
+		if kills >= failures {
+			go func() {
+				_, err := call.One()
+				ended <- err
+			}()
+		}
+		var over bool
+		select {
+		case err := <-delivered:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case err := <-ended:
+			over = true
+			if !errors.Is(err, client.ErrDeadLettered) {
+				t.Errorf("the call ended with %v, want DEAD_LETTERED", err)
+			}
+		}
+		leave()
+		if over {
+			break
+		}
+		if kills > 3*failures {
+			t.Fatalf("after %d kills it is delivered again", kills)
+		}
+		r.kill()
+		if err := worker.Close(); err != nil {
+			t.Error(err)
+		}
+		r.start()
+	}
+	t.Logf("dead after %d kills; the slowest start with %d messages took %v", kills, stored, r.slowest.Round(time.Millisecond))
+	if r.slowest > 10*time.Second {
+		t.Errorf("a start took %v, promised are 10 s", r.slowest)
+	}
+	if s := r.statistics(t, "poison"); s.Dead != 1 || s.Ready+s.InFlight+s.Delayed != 0 {
+		t.Errorf("queue poison has %v, want one dead message", s)
+	}
+	if s := r.statistics(t, "stored"); s.Ready != uint64(stored) {
+		t.Errorf("%d messages are stored, want %d", s.Ready, stored)
+	}
+}
+
+// enqueueMany stores messages of a size and notes them.
+func enqueueMany(ctx context.Context, t *testing.T, c *client.Client, h *history.History, queue string, n, size int) {
+	t.Helper()
+	batch := min(1000, (2<<20)/size)
+	for from := 0; from < n; from += batch {
+		var items []client.Item
+		var ends []func(history.Event)
+		for i := from; i < min(from+batch, n); i++ {
+			id := history.ID{Producer: queue, Counter: i}
+			items = append(items, client.Item{Queue: queue, Message: client.Message{Payload: history.Payload(id, "none", size)}})
+			ends = append(ends, h.Begin(history.Event{What: history.Sent, ID: id, Queue: queue}))
+		}
+		results, err := c.EnqueueBatch(ctx, items...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, result := range results {
+			if result.Err != nil {
+				t.Fatal(result.Err)
+			}
+			ends[i](history.Event{What: history.Accepted, Message: result.Receipt.MessageID})
+		}
+	}
+}

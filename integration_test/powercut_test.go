@@ -1,0 +1,48 @@
+package integration_test
+
+import (
+	"testing"
+	"time"
+)
+
+// imageSize is as much as a store takes that is not yet worth tidying, and more.
+const imageSize = 512 << 20
+
+// The power is cut under load: what was confirmed is on the disk.
+func TestP01PowerCuts(t *testing.T) {
+	t.Parallel()
+	const cycles = 4
+	for range scaled(t, 1) {
+		i := newImage(t, imageSize)
+		r := newRigOf(t, i.server, []string{"--data-dir", i.store()})
+		n := r.begin()
+		for range cycles {
+			n.pass(700 * time.Millisecond)
+			n.crash(func() { i.cutPower(n.server) })
+		}
+		n.finish(strict())
+		r.kill()
+	}
+}
+
+// With lazy fsyncs a power cut takes what was confirmed last, and nothing else. That something is lost shows that the
+// test cuts the power at all.
+func TestP01PowerCutsOfLazyServers(t *testing.T) {
+	t.Parallel()
+	const cycles, interval = 2, time.Second
+	lost := 0
+	for range scaled(t, 1) {
+		i := newImage(t, imageSize)
+		r := newRigOf(t, i.server, []string{"--data-dir", i.store(), "--fsync-interval", interval.String()})
+		n := r.begin()
+		for range cycles {
+			n.pass(2 * time.Second)
+			n.crash(func() { i.cutPower(n.server) })
+		}
+		lost += len(n.finish(lazy(interval)).LostPostfix)
+		r.kill()
+	}
+	if lost == 0 {
+		t.Error("no power cut has lost anything: the tests of power cuts prove nothing")
+	}
+}
