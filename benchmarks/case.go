@@ -19,6 +19,8 @@ type benchCase struct {
 	// settles says that messages have no answers: they are counted as done when the worker has had them and the server
 	// has none left, and they have to be the ones that were enqueued.
 	settles bool
+	// remark says something about the records of a shape, or nothing; nil: nothing.
+	remark func([]record) string
 	// run does what is not a matter of shapes and rounds; nil otherwise.
 	run func(*bench, *benchCase) error
 }
@@ -26,7 +28,8 @@ type benchCase struct {
 // cases are all there are, in the order in which they run. The latencies come first, while the machine is quiet.
 func cases() []*benchCase {
 	return []*benchCase{
-		requestReply(), plainCall(), openLoop(), enqueueAck(), streamedReplies(), fanOut(), forwardChain(), idleCost(), depthCost(),
+		requestReply(), plainCall(), openLoop(), enqueueAck(), streamedReplies(), fanOut(), forwardChain(), durableEnqueue(), durableRequest(),
+		idleCost(), depthCost(), diskChurn(), diskRecovery(),
 	}
 }
 
@@ -40,6 +43,10 @@ const (
 	systemPipelined  = "nats-pipelined"
 	systemMemory     = "jetstream-memory"
 	systemFile       = "jetstream-file"
+	systemSync       = "jetstream-sync"
+	systemDisk       = "replyq-disk"
+	systemDiskBatch  = "replyq-disk-batch"
+	systemFsync      = "write-fsync"
 	systemGRPCEcho   = "grpc-echo"
 	systemGRPCStream = "grpc-stream"
 	systemGRPCRelay  = "grpc-relay"

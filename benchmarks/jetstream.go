@@ -12,7 +12,8 @@ import (
 
 // JetStream as a work queue, with the settings that were fastest: one replica, asynchronous publishing, a pull consumer
 // that fetches ahead in large batches, and acks that are not awaited. A work queue requires an ack for each message, so
-// acking many with one is not possible. The file store writes, and syncs as it does by default: every two minutes.
+// acking many with one is not possible. The file store writes, and syncs as it does by default: every two minutes;
+// or, as jetstream-sync, before it confirms.
 
 const (
 	jetstreamName = "BENCH"
@@ -26,7 +27,7 @@ func jetstreamServer(j *job) (*part, error) {
 		return nil, err
 	}
 	remove := func() { _ = os.RemoveAll(folder) } // the system cleans up too
-	p, err := startNATS(&natsserver.Options{JetStream: true, StoreDir: folder})
+	p, err := startNATS(&natsserver.Options{JetStream: true, StoreDir: folder, SyncAlways: j.System == systemSync})
 	if err != nil {
 		remove()
 		return nil, err
@@ -52,7 +53,7 @@ func jetstreamCreate(addr, system string) error {
 		return err
 	}
 	storage := jetstream.MemoryStorage
-	if system == systemFile {
+	if system != systemMemory {
 		storage = jetstream.FileStorage
 	}
 	ctx, cancel := connectContext()

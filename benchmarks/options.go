@@ -28,6 +28,8 @@ type options struct {
 	builds            map[string]string
 	waiting           int // of idle-cost
 	depth             int // of depth
+	churn             int // of disk-churn
+	stored            int // of disk-recovery
 }
 
 // A plan says how often and how long things are measured.
@@ -84,6 +86,8 @@ func parseOptions(args []string, w io.Writer) (*options, error) {
 	f.DurationVar(&o.patience, "patience", 20*time.Second, "with -quiet, for so long at most")
 	f.IntVar(&o.waiting, "waiting", 0, "waiting requests of idle-cost (default: 100000 with -quick, else 1000000)")
 	f.IntVar(&o.depth, "depth", 0, "messages in the deep queue of depth (default: 300000 with -quick, else 10000000)")
+	f.IntVar(&o.churn, "churn", 0, "messages of disk-churn (default: 100000 with -quick, else 1000000; 10000000 for the whole truth)")
+	f.IntVar(&o.stored, "stored", 0, "messages of disk-recovery (default: 100000 with -quick, else 1000000)")
 	f.Func("versus", "NAME=BINARY: measure another build of this program as well, as replyq@NAME; may be repeated",
 		func(text string) error {
 			name, binary, ok := strings.Cut(text, "=")
@@ -102,16 +106,22 @@ func parseOptions(args []string, w io.Writer) (*options, error) {
 
 func (o *options) setPlan(rounds int, slice time.Duration) {
 	o.plan = fullPlan()
-	waiting, depth := 1_000_000, 10_000_000
+	waiting, depth, disk := 1_000_000, 10_000_000, 1_000_000
 	if o.quick {
 		o.plan = quickPlan()
-		waiting, depth = 100_000, 300_000
+		waiting, depth, disk = 100_000, 300_000, 100_000
 	}
 	if o.waiting == 0 {
 		o.waiting = waiting
 	}
 	if o.depth == 0 {
 		o.depth = depth
+	}
+	if o.churn == 0 {
+		o.churn = disk
+	}
+	if o.stored == 0 {
+		o.stored = disk
 	}
 	if rounds > 0 {
 		o.plan.Rounds = rounds

@@ -43,6 +43,11 @@ type record struct {
 	ResidentEach float64 `json:"resident_bytes_each,omitempty"`
 	HeldEach     float64 `json:"resident_bytes_each_before_release,omitempty"`
 
+	// Bytes of files of a store on disk, in the end and at most, and seconds from a start to the first delivery.
+	Store        int64   `json:"store_bytes,omitempty"`
+	LargestStore int64   `json:"largest_store_bytes,omitempty"`
+	Recovery     float64 `json:"recovery_s,omitempty"`
+
 	Others float64 `json:"other_cpus"` // that other programs used meanwhile
 	Runs   int     `json:"runs"`
 	// Ratios are to other systems in the same shape and run, by "case/system".

@@ -22,6 +22,11 @@ func writeTable(w io.Writer, c *benchCase, sh shape, all []record) error {
 	if err := writeRatios(w, c, all); err != nil {
 		return err
 	}
+	if c.remark != nil {
+		if text := c.remark(all); text != "" {
+			fmt.Fprintln(w, text)
+		}
+	}
 	_, err := fmt.Fprintf(w, "other programs used %.1f CPUs meanwhile\n", all[0].Others)
 	return err
 }

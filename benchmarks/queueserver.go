@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// queue-server itself, with a journal on disk: built from this checkout, and started with nothing but a data directory.
+
+// A queueServer is a running one.
+type queueServer struct {
+	folder string // with the binary, and the data directory unless it is somebody else's
+	addr   string
+	cmd    *exec.Cmd
+	log    chan string // its lines
+}
+
+// diskServer is the role.
+func diskServer(*job) (*part, error) {
+	s, err := newQueueServer()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(); err != nil {
+		s.remove()
+		return nil, err
+	}
+	return &part{
+		addr:  s.addr,
+		usage: func() (time.Duration, memory) { return groupUsage(s.cmd.Process.Pid) },
+		close: s.remove,
+	}, nil
+}
+
+// newQueueServer builds the server and makes a data directory for it.
+func newQueueServer() (*queueServer, error) {
+	folder, err := os.MkdirTemp("", "replyq-bench-disk-")
+	if err != nil {
+		return nil, err
+	}
+	s := &queueServer{folder: folder}
+	build := exec.Command("go", "build", "-o", s.binary(), "github.com/replyq/replyq/cmd/queue-server")
+	build.Stderr = os.Stderr
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := build.Run(); err != nil {
+		s.remove()
+		return nil, fmt.Errorf("build queue-server, which takes the folder of the benchmarks to run in: %w", err)
+	}
+	return s, nil
+}
+
+func (s *queueServer) binary() string { return filepath.Join(s.folder, "queue-server") }
+func (s *queueServer) store() string  { return filepath.Join(s.folder, "store") }
+
+// start starts it, and returns when it serves.
+func (s *queueServer) start() error {
+	s.cmd = exec.Command(s.binary(), "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir", s.store()) //nolint:gosec // it is ours
+	s.cmd.SysProcAttr = ownGroup()
+	out, err := s.cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.log = make(chan string, 1024)
+	go readLines(out, s.log)
+	end := time.After(taskPatience)
+	last := ""
+	for {
+		select {
+		case line, ok := <-s.log:
+			var entry struct{ Msg, Address string }
+			switch {
+			case !ok:
+				s.kill()
+				return fmt.Errorf("queue-server ended: %s", last)
+			case json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "serving":
+				s.addr = entry.Address
+				return nil
+			}
+			last = line
+		case <-end:
+			s.kill()
+			return errors.New("queue-server is not ready")
+		}
+	}
+}
+
+// readLines reads a log to its end. When nobody takes its lines they are dropped.
+func readLines(r io.Reader, lines chan<- string) {
+	defer close(lines)
+	for in := bufio.NewScanner(r); in.Scan(); {
+		select {
+		case lines <- strings.Clone(in.Text()):
+		default:
+		}
+	}
+}
+
+// kill ends it as a crash does.
+func (s *queueServer) kill() {
+	killGroup(s.cmd.Process.Pid)
+	for range s.log { //nolint:revive // to its end, before Wait closes the pipe
+	}
+	_ = s.cmd.Wait() // it was killed
+}
+
+// remove ends it, if it runs, and removes its files.
+func (s *queueServer) remove() {
+	if s.cmd != nil && s.cmd.Process != nil && s.cmd.ProcessState == nil {
+		s.kill()
+	}
+	_ = os.RemoveAll(s.folder) // the system cleans up too
+}
+
+// size is what the files of the store take.
+func (s *queueServer) size() (total int64, err error) {
+	err = filepath.WalkDir(s.store(), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return ignoreGone(err)
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return ignoreGone(err)
+	})
+	return total, err
+}
+
+// ignoreGone forgives that a file is removed while it is looked at.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
