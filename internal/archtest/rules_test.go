@@ -135,7 +135,6 @@ var shellFiles = map[string]bool{
 	"keeper.go":  true, // facts to the journal, and what waits for them
 	"stall.go":   true, // what happens when the journal does not keep up
 	"runner.go":  true, // one caller at a time, timer, hand-over of events, what goes from shard to shard
-	"stall.go":   true, // what who waits is told when a journal does not keep up
 	"session.go": true, // a client's side: events that wait for it
 }
 
