@@ -21,7 +21,7 @@ const (
 	behindRetry = 100 * time.Millisecond
 
 	// pardonTime is how long after a stall nobody loses a lease or a pipe for having been silent.
-	pardonTime = 5 * time.Second
+	pardonTime = 10 * time.Second
 )
 
 // A keptWait is for who waits until something is kept.

@@ -8,6 +8,9 @@ import (
 const (
 	backoffFactor = 1.5
 	backoffJitter = 0.2
+
+	// defaultBackoffMax, with jitter, is below what a server waits after a restart for consumers to come back.
+	defaultBackoffMax = 3 * time.Second
 )
 
 // delays gives the waits between attempts.

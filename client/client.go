@@ -66,7 +66,7 @@ func New(target string, options ...Option) (*Client, error) {
 		option(&cfg)
 	}
 	cfg.backoff.Initial = cmp.Or(cfg.backoff.Initial, 50*time.Millisecond)
-	cfg.backoff.Max = max(cmp.Or(cfg.backoff.Max, 5*time.Second), cfg.backoff.Initial)
+	cfg.backoff.Max = max(cmp.Or(cfg.backoff.Max, defaultBackoffMax), cfg.backoff.Initial)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := &Client{target: target, backoff: cfg.backoff, name: cfg.name, log: cfg.logger, ctx: ctx, cancel: cancel, propagator: cfg.propagator}
