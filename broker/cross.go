@@ -233,16 +233,7 @@ func (s *shard) receiveSent(e *factpb.Sent) (result sentResult) {
 	case sentReply:
 		result.reply = s.replyFromElsewhere(e)
 	case sentMessage:
-		q, created := s.queueFor(e.Tenant, e.Queue)
-		m := arrived(e)
-		m.Queue, m.Nonce, m.Order, m.At = q.number, s.nonce(), s.st.order+1, int64(s.now)
-		if d := q.config.DefaultExpiry; d > 0 && !e.OwnExpiry {
-			m.Deadline = int64(earlier(Time(m.Deadline), s.now.Add(d)))
-		}
-		s.stored(q, m)
-		result.receipt = Receipt{
-			Message: s.st.messageID(m.Slot, m.Tag), QueueCreated: created, Consumers: uint32(q.live.consumers),
-		}
+		result.receipt = s.messageFromElsewhere(e)
 	case sentCarrierAdded:
 		s.carrierAdded(e)
 	case sentRedriven:
@@ -295,6 +286,25 @@ func (s *shard) carrierLostElsewhere(e *factpb.Sent) {
 		pipe: ref, receive: c.receive, reason: EndReason(e.Reason), replied: c.replied != 0 && c.replied == e.Attempt,
 		replyTo: c.replyTo,
 	})
+}
+
+// messageFromElsewhere stores a message of a Settle. A reply of that Settle may have ended the pipes that it carries.
+func (s *shard) messageFromElsewhere(e *factpb.Sent) Receipt {
+	q, created := s.queueFor(e.Tenant, e.Queue)
+	m := arrived(e)
+	m.Queue, m.Nonce, m.Order, m.At = q.number, s.nonce(), s.st.order+1, int64(s.now)
+	if d := q.config.DefaultExpiry; d > 0 && !e.OwnExpiry {
+		m.Deadline = int64(earlier(Time(m.Deadline), s.now.Add(d)))
+	}
+	replyTo := pipeRef{uint16(m.ReplyToShard), m.ReplyToSlot, m.ReplyToNonce}
+	m.ReplyToEnded = m.ReplyToEnded || !replyTo.isZero() && s.endedHere(replyTo)
+	hs := handlesOf(m.Handles)
+	s.noteEnded(hs)
+	m.Handles = handleFacts(hs)
+	s.stored(q, m)
+	return Receipt{
+		Message: s.st.messageID(m.Slot, m.Tag), QueueCreated: created, Consumers: uint32(q.live.consumers),
+	}
 }
 
 func (s *shard) replyFromElsewhere(e *factpb.Sent) ReplyResult {

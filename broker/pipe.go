@@ -362,6 +362,8 @@ func (s *shard) answered(c carrier) {
 	}
 	if m := s.st.carrying(c.carrierRef); m != nil {
 		s.unwait(m)
+	} else if m := s.st.reserved(c.carrierRef); m != nil { // it is on its way here: see enter
+		m.live.goneBy = EndOK
 	}
 }
 

@@ -31,6 +31,37 @@ func TestSettleForwardsWhatItHasAnswered(t *testing.T) {
 	})
 }
 
+// TestSettleForwardsWhatItHasAnsweredElsewhere: the same wherever the message goes.
+func TestSettleForwardsWhatItHasAnsweredElsewhere(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		op := w.consume("home")
+		for _, from := range manyQueues {
+			for _, to := range manyQueues {
+				opened := expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: from}))
+				send := b.keys.Mint(opened.Send)
+				p.enqueue("home", send)
+				expect[*broker.Settled](w, w.do(&broker.Settle{
+					Lease: w.delivered(op).lease, Action: broker.Reject, Replies: []*broker.Reply{{Handle: send, Kind: broker.ReplyPayload}},
+					Messages: []*broker.Enqueue{{Queue: to, ReplyTo: send, Cargo: broker.Cargo{
+						Handles: []broker.NamedHandle{{Name: "h", Handle: send}},
+					}}},
+				}))
+				if got := p.queue(to); got.Waiters != 0 || got.Ready != 1 {
+					t.Errorf("a pipe of %s, to queue %s: got %d waiters for %d messages, want none for one", from, to, got.Waiters, got.Ready)
+				}
+				next := w.consume(to)
+				if d := w.delivered(next); from == to && len(d.Ended) != 2 {
+					t.Errorf("a pipe of %s, to queue %s: ended are %v, want both handles", from, to, d.Ended)
+				} else {
+					w.settle(d.Delivery, broker.Ack)
+				}
+				w.s.Detach(next)
+			}
+		}
+	})
+}
+
 // TestSettleSendsHandlesWhereTheyCameFrom: a message goes to the very queue whose pipe it carries a handle of, wherever
 // the delivery is.
 func TestSettleSendsHandlesWhereTheyCameFrom(t *testing.T) {
