@@ -281,13 +281,20 @@ func (s *shard) enter(q *queue, slot uint32) {
 	s.timeMessage(slot)
 }
 
-// reserveMessage takes a slot for a message and draws its tag.
+// reserveMessage takes a slot for a message that is stored at once, with a tag from the order in the shard: random ones
+// would soon repeat in a slot that is used again and again.
 func (s *shard) reserveMessage() (slot, tag uint32) {
-	for tag == 0 {
-		tag = uint32(s.draw())
+	tag = uint32(s.st.order+1) &^ drawnTag
+	if tag == 0 {
+		tag = s.drawTag()
 	}
 	return s.st.messages.take(), tag
 }
+
+// drawnTag is set in tags that were drawn, and in no other: those of messages that are prepared, and may not come.
+const drawnTag = 1 << 31
+
+func (s *shard) drawTag() uint32 { return uint32(s.draw()) | drawnTag }
 
 func (s *shard) nonce() uint64 {
 	for {

@@ -7,8 +7,8 @@ import (
 
 // MessageID names a message, in logs and to administrators. It gives no right. The zero MessageID names none.
 //
-// Slot is where the message lies in its shard; Tag, drawn anew for each message, tells it from others that lay there
-// before.
+// Slot is where the message lies in its shard; Tag tells it from others that lay there before. Within a shard no two ids of
+// 2³¹ messages that follow each other are alike.
 type MessageID struct {
 	Store uint32
 	Shard uint16

@@ -299,7 +299,7 @@ func (x *crossing) do(op *Op) {
 func (s *Session) reserve(shardNumber uint16) target {
 	t := target{shard: shardNumber}
 	s.broker.runners[shardNumber].run(func(sh *shard) {
-		t.slot, t.tag = sh.reserveMessage()
+		t.slot, t.tag = sh.st.messages.take(), sh.drawTag()
 		m := sh.st.messages.at(t.slot)
 		m.state, m.tag = messageReserved, t.tag
 	})

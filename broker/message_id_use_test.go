@@ -1,0 +1,35 @@
+package broker_test
+
+import (
+	"testing"
+
+	"github.com/replyq/replyq/broker"
+)
+
+// TestMessageIDsAreNotUsedAgain: all messages lie in one slot or two, one after the other.
+func TestMessageIDsAreNotUsedAgain(t *testing.T) {
+	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
+		p := b.attach("p")
+		p.create("q", broker.QueueConfig{MaxLength: 1, DropOldest: true})
+		seen := make(map[broker.MessageID]bool)
+		ops := make([]broker.Op, 1000)
+		for range 300 {
+			for i := range ops {
+				p.op++
+				ops[i] = broker.Op{ID: p.op, Request: &broker.Enqueue{Queue: "q"}}
+			}
+			p.s.Submit(ops)
+			for _, e := range p.s.Take(nil) {
+				id := e.Body.(*broker.Receipt).Message
+				if seen[id] {
+					t.Fatalf("after %d messages, one has the id %v of an earlier one", len(seen), id)
+				}
+				seen[id] = true
+			}
+			p.s.AnsweredBelow(p.op + 1)
+		}
+		if len(seen) != 300*len(ops) {
+			t.Fatalf("%d ids for %d messages", len(seen), 300*len(ops))
+		}
+	})
+}
