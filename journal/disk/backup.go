@@ -6,8 +6,6 @@ import (
 	"os"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/replyq/replyq/journal"
 )
 
 // Backup copies the store to a directory, which must be empty or not exist yet, while the store is in use. It has every
@@ -33,15 +31,10 @@ func (s *Store) Backup(dir string) error {
 
 // backup writes the format last: without it a copy that was cut short is no store.
 func (s *Store) backup(to directory) error {
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		return journal.ErrClosed
+	if err := s.enter(); err != nil {
+		return err
 	}
-	s.backups.Add(1)
-	s.mu.Unlock()
-	defer s.backups.Done()
-
+	defer s.leave()
 	if err := s.err(); err != nil {
 		return err
 	}

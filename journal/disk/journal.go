@@ -169,10 +169,11 @@ func (j *shardJournal) Read(ctx context.Context, from journal.Position) iter.Seq
 		j.mu.Lock()
 		first, last, closed := j.first, j.last, j.closed
 		j.mu.Unlock()
-		if closed {
+		if closed || j.s.enter() != nil {
 			yield(journal.Record{}, journal.ErrClosed)
 			return
 		}
+		defer j.s.leave()
 		if err := j.s.read(ctx, j.shard, max(from, first), last, yield); err != nil {
 			yield(journal.Record{}, err)
 		}
@@ -191,7 +192,7 @@ func (s *Store) read(ctx context.Context, shard uint16, from, last journal.Posit
 	}
 	next, stopped := from, false
 	for ok := it.First(); ok && err == nil && !stopped; ok = it.Next() {
-		if err = ctx.Err(); err != nil {
+		if err = errors.Join(ctx.Err(), s.stopped()); err != nil {
 			break
 		}
 		var batch []byte

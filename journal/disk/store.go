@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -41,7 +43,7 @@ type Store struct {
 	mu       sync.Mutex
 	marks    marks                    // of journals that are not open
 	journals map[uint16]*shardJournal // open ones
-	backups  sync.WaitGroup
+	users    sync.WaitGroup           // who uses Pebble
 	closing  bool
 	closed   chan struct{} // Close is done
 	closeErr error
@@ -205,11 +207,14 @@ func (s *Store) empty() (bool, error) {
 
 func (s *Store) openLog(options *pebble.Options) error {
 	db, err := openPebble(s.dir.file(logName), options)
-	if err == nil && s.failure.Load() != nil {
-		err = *s.failure.Load()
+	if err == nil && s.err() != nil { // in the background
+		err = errors.Join(s.err(), db.Close())
+	}
+	if err != nil && options.ErrorIfNotExists {
+		err = damagedLog(err)
 	}
 	if err != nil {
-		return fmt.Errorf("open %s: %w", s.dir.file(logName), damaged(err))
+		return fmt.Errorf("open %s: %w", s.dir.file(logName), err)
 	}
 	s.db = db
 	return nil
@@ -219,7 +224,7 @@ func (s *Store) openLog(options *pebble.Options) error {
 func openPebble(dir string, options *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+			err = damage(fmt.Errorf("%v", r))
 		}
 	}()
 	return pebble.Open(dir, options)
@@ -228,9 +233,23 @@ func openPebble(dir string, options *pebble.Options) (db *pebble.DB, err error) 
 // damaged marks an error of Pebble's about damage as one.
 func damaged(err error) error {
 	if pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
-		return fmt.Errorf("%w: %w: restore the directory from a backup", ErrDamaged, err)
+		return damage(err)
 	}
 	return err
+}
+
+// damagedLog does so when an old log cannot be opened: what is none of the system's errors, or of a file that is not there,
+// is damage.
+func damagedLog(err error) error {
+	var number syscall.Errno
+	if errors.Is(err, ErrDamaged) || errors.As(err, &number) && number != syscall.ENOENT || errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return damage(err)
+}
+
+func damage(err error) error {
+	return fmt.Errorf("%w: %w: restore the directory from a backup", ErrDamaged, err)
 }
 
 // Number returns the number of the store: random, fixed when it was made, and part of every handle.
@@ -263,21 +282,43 @@ func (s *Store) err() error {
 	return nil
 }
 
-// backgroundError takes errors of Pebble's own writing. It would repeat at once what has just failed; as the process ends
-// soon, it is only held back a bit.
+// backgroundError takes errors of what Pebble does on its own. It would repeat at once what has just failed.
 func (s *Store) backgroundError(err error) {
-	if s.failure.Load() != nil {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-s.ctx.Done():
-		}
-	}
 	s.fail(err)
+	if s.gate.live.Load() {
+		_ = s.gate.hold()
+	}
+	<-time.After(50 * time.Millisecond)
+}
+
+// enter is called before Pebble is used, and leave after it: it must not be closed meanwhile.
+func (s *Store) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return journal.ErrClosed
+	}
+	s.users.Add(1)
+	return nil
+}
+
+func (s *Store) leave() { s.users.Done() }
+
+// stopped says whether who uses Pebble for long has to leave.
+func (s *Store) stopped() error {
+	if s.ctx.Err() != nil {
+		return journal.ErrClosed
+	}
+	return nil
 }
 
 // commit writes to the store and returns when it is kept. It may block for as long as the disk does, and for ever when the
 // disk has failed: who cannot wait also looks at ended.
 func (s *Store) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
 	if err := s.err(); err != nil {
 		return err
 	}
@@ -382,18 +423,18 @@ func (s *Store) close(journals []*shardJournal) error {
 	for _, j := range journals {
 		err = errors.Join(err, j.Close())
 	}
-	s.backups.Wait()
 	s.cancel()
 	s.wg.Wait()
-	if failure := s.err(); failure != nil {
-		return failure
-	}
+	s.users.Wait() // for ever, if one is held at the gate
 	return errors.Join(err, s.closeLog(), s.lock.Close())
 }
 
 func (s *Store) closeLog() error {
-	// What is in tables has checksums all over. At the end of a log, damage and a crash look the same.
-	err := s.db.Flush()
+	err := s.err()
+	if err == nil {
+		// What is in tables has checksums all over. At the end of a log, damage and a crash look the same.
+		err = s.db.Flush()
+	}
 	if err == nil {
 		err = s.dir.write(marksName, s.kept().encode())
 	}
