@@ -155,6 +155,12 @@ func (r *runner) takeWokenLocked() wokenSessions {
 
 // handOverLocked gives events to their sessions, in order: under the lock, the events of one shard keep their order.
 func (r *runner) handOverLocked(out []outgoing) {
+	if r.keeper != nil {
+		// They come from the journal, all that were kept together. Nobody else looks after those that wait for company.
+		for i := range out {
+			out[i].event.patient = false
+		}
+	}
 	for i := 0; i < len(out); {
 		session := out[i].session
 		n := i + 1

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/internal/testbed"
+	"github.com/replyq/replyq/journal"
 )
 
 func patiently(op *queuepb.Operation) *queuepb.Operation {
@@ -47,6 +49,26 @@ func TestPatientAnswer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPatientAnswerOfAJournal: the answer to a patient operation comes when it is kept, and waits for nothing else.
+func TestPatientAnswerOfAJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := testbed.WithBroker(func(c *broker.Config) {
+			c.Journal = func(uint16) (journal.Journal, error) { return new(journal.Memory), nil }
+		})
+		s := newClient(t, testbed.InMemory(), kept).openSession(&queuepb.Hello{})
+		for id := uint64(1); id <= 3; id++ {
+			synctest.Wait()
+			before := time.Now()
+			s.do(patiently(opCall(id, "work", "x")))
+			synctest.Wait() // it is kept, and nothing else happens
+			s.next(id)
+			if got := time.Since(before); got != 0 {
+				t.Errorf("operation %d: the answer took %v, want none", id, got)
+			}
+		}
+	})
 }
 
 // TestPatientAnswerHasCompany: a patient receipt comes in one frame with the reply and the end, and the result of a
