@@ -46,9 +46,9 @@ func (o Options) withDefaults() Options {
 const (
 	// closeWait is how long closing waits for a disk that does not answer.
 	closeWait = 10 * time.Second
-	// memTable is how much is in memory before it is written out, and so about the size of a write-ahead log: what a
-	// start after a crash has to read again.
-	memTable = 16 << 20
+	// memTable is how much is in memory before it is written out, and so about the size of a write-ahead log. Six of them,
+	// and some tables of this size that are no longer needed, are there at any time: smaller is smaller, and as quick.
+	memTable = 4 << 20
 	// cache is for recent blocks. A log is read once, from its beginning to its end: there is little to gain.
 	cache = 8 << 20
 )
