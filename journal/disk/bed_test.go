@@ -75,12 +75,3 @@ func closeStore(t testing.TB, s *Store) {
 		t.Errorf("Close: %v", err)
 	}
 }
-
-func within(t testing.TB, what string, c <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-c:
-	case <-time.After(30 * time.Second):
-		t.Fatalf("%s: nothing for 30 s", what)
-	}
-}

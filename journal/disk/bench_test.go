@@ -1,7 +1,6 @@
 package disk_test
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -41,7 +40,7 @@ func BenchmarkAppend(b *testing.B) {
 					b.Fatal(err)
 				}
 				bare := time.Now()
-				if _, err := j.Append(context.Background(), batch); err != nil {
+				if _, err := j.Append(b.Context(), batch); err != nil {
 					b.Fatal(err)
 				}
 				bares, appends = append(bares, bare.Sub(began)), append(appends, time.Since(bare))
@@ -88,7 +87,7 @@ func appendEach(tb testing.TB, journals []journal.Journal, batch []byte, n int) 
 		}
 		wg.Go(func() {
 			for range mine {
-				if _, err := j.Append(context.Background(), batch); err != nil {
+				if _, err := j.Append(tb.Context(), batch); err != nil {
 					tb.Error(err)
 					return
 				}

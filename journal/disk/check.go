@@ -80,12 +80,13 @@ func (c *checker) run(ctx context.Context) error {
 		return err
 	}
 	for shard := range c.s.format.shards {
-		r, err := c.shard(ctx, uint16(shard))
+		var mark journal.Position
+		if m != nil {
+			mark = m[shard]
+		}
+		r, err := c.shard(ctx, uint16(shard), mark)
 		if err != nil {
 			return errors.Join(err, c.s.db.Close())
-		}
-		if m != nil && r.Last < m[shard] {
-			c.note(shard, r.Last+1, missing(uint16(shard), r.Last+1, m[shard]))
 		}
 		c.report.Shards = append(c.report.Shards, r)
 	}
@@ -98,14 +99,15 @@ func (c *checker) note(shard int, p journal.Position, err error) {
 	}
 }
 
-func (c *checker) shard(ctx context.Context, shard uint16) (ShardReport, error) {
+// shard reads a shard from its beginning up to its end, or to where nothing more can be read. It has to get to the mark.
+func (c *checker) shard(ctx context.Context, shard uint16, mark journal.Position) (ShardReport, error) {
 	r := ShardReport{Shard: int(shard)}
 	var err error
-	if r.First, r.Last, err = c.s.bounds(shard); err != nil {
+	if r.First, err = c.s.trimmed(shard); err != nil {
 		c.note(r.Shard, 0, err)
 		return r, nil
 	}
-	lower, upper := batchKey(shard, r.First), batchKey(shard, r.Last+1)
+	lower, upper := batchKey(shard, r.First), batchKey(shard, ^journal.Position(0))
 	it, err := c.s.db.NewIter(&pebble.IterOptions{LowerBound: lower[:], UpperBound: upper[:]})
 	if err != nil {
 		c.note(r.Shard, r.First, damaged(err))
@@ -118,10 +120,11 @@ func (c *checker) shard(ctx context.Context, shard uint16) (ShardReport, error) 
 		}
 		next = c.batch(it, &r, next)
 	}
+	r.Last = next - 1
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		c.note(r.Shard, next, fmt.Errorf("from batch %d of shard %d on: %w", next, shard, damaged(err)))
-	} else if next <= r.Last {
-		c.note(r.Shard, next, missing(shard, next, r.Last))
+	} else if r.Last < mark {
+		c.note(r.Shard, next, missing(shard, next, mark))
 	}
 	return r, nil
 }

@@ -78,6 +78,7 @@ func (m *shardModel) work(t testing.TB, j journal.Journal, shard int, rng *rand.
 // TestPowerCuts cuts the power again and again: what was written and not synced is there, in part, or not. Everything
 // confirmed is there afterwards, in order, and nothing else but what was under way.
 func TestPowerCuts(t *testing.T) {
+	noLeaks(t)
 	rng := newRand(t)
 	const shards = 3
 	fs := vfs.NewCrashableMem()

@@ -1,9 +1,9 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"flag"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -87,7 +87,7 @@ func (sp specimen) with(t testing.TB, name string, data []byte) vfs.FS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(f, string(data)); err != nil {
+	if _, err := f.Write(bytes.Clone(data)); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {

@@ -135,6 +135,7 @@ func startWork(t testing.TB, s *Store, shards int, rng *rand.Rand, step func(don
 func TestStall(t *testing.T) {
 	sync := []errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData}
 	t.Run("goes on", func(t *testing.T) {
+		noLeaks(t)
 		f := &fault{kinds: sync, file: ".log", gate: make(chan struct{})}
 		s := mustOpen(t, small(errorfs.Wrap(vfs.NewCrashableMem(), f), 1))
 		j := mustJournal(t, s, 0)

@@ -71,7 +71,10 @@ func (s *Store) bounds(shard uint16) (first, last journal.Position, err error) {
 			last = p
 		}
 	}
-	return first, last, damaged(errors.Join(it.Error(), it.Close()))
+	if err = errors.Join(it.Error(), it.Close()); err != nil {
+		err = fmt.Errorf("the last batch of shard %d: %w", shard, damaged(err))
+	}
+	return first, last, err
 }
 
 // trimmed returns the position of the first batch that was not trimmed.
@@ -82,11 +85,11 @@ func (s *Store) trimmed(shard uint16) (journal.Position, error) {
 		return 1, nil
 	}
 	if err != nil {
-		return 0, damaged(err)
+		return 0, fmt.Errorf("where shard %d begins: %w", shard, damaged(err))
 	}
 	first, err := decodeTrim(key[:], value)
 	if err != nil {
-		err = fmt.Errorf("%w: where the journal of shard %d begins: %w", ErrDamaged, shard, err)
+		err = fmt.Errorf("where shard %d begins: %w", shard, damage(err))
 	}
 	return first, errors.Join(err, closer.Close())
 }
@@ -213,7 +216,7 @@ func (s *Store) read(ctx context.Context, shard uint16, from, last journal.Posit
 func readBatch(it *pebble.Iterator, shard uint16, want journal.Position) ([]byte, error) {
 	_, p, ok := parseBatchKey(it.Key())
 	if !ok {
-		return nil, fmt.Errorf("%w: a key of %d bytes is none of a batch: restore the directory from a backup", ErrDamaged, len(it.Key()))
+		return nil, damage(fmt.Errorf("a key of %d bytes is none of a batch", len(it.Key())))
 	}
 	if p != want {
 		return nil, missing(shard, want, p-1)
@@ -224,13 +227,13 @@ func readBatch(it *pebble.Iterator, shard uint16, want journal.Position) ([]byte
 	}
 	batch, err := decodeBatch(it.Key(), value)
 	if err != nil {
-		return nil, fmt.Errorf("%w: batch %d of shard %d: %w: restore the directory from a backup", ErrDamaged, p, shard, err)
+		return nil, damage(fmt.Errorf("batch %d of shard %d: %w", p, shard, err))
 	}
 	return batch, nil
 }
 
 func missing(shard uint16, from, to journal.Position) error {
-	return fmt.Errorf("%w: batches %d to %d of shard %d are missing: restore the directory from a backup", ErrDamaged, from, to, shard)
+	return damage(fmt.Errorf("batches %d to %d of shard %d are missing", from, to, shard))
 }
 
 // Trim implements [journal.Journal].

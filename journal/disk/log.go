@@ -18,7 +18,7 @@ func (l pebbleLog) Errorf(format string, args ...any) { l.debug(format, args) }
 
 // Fatalf implements [pebble.Logger]. Pebble takes it that this does not return.
 func (l pebbleLog) Fatalf(format string, args ...any) {
-	l.s.fail(fmt.Errorf(format, args...)) //nolint:govet // Pebble's formats
+	l.s.fail(fmt.Errorf(format, args...))
 	if l.s.gate.live.Load() {
 		_ = l.s.gate.hold()
 	}

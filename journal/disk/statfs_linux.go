@@ -13,7 +13,7 @@ func refuseMemory(dir string) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("%s: what file system it is on: %w", dir, err)
 	}
-	switch uint32(st.Type) { //nolint:unconvert // its type depends on the architecture
+	switch uint32(st.Type) {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		return fmt.Errorf("%w: %s is on tmpfs or ramfs and will be gone with the machine: choose a directory on a disk, or "+
 			"start without one if nothing has to survive", ErrVolatile, dir)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -249,8 +250,20 @@ func damagedLog(err error) error {
 }
 
 func damage(err error) error {
-	return fmt.Errorf("%w: %w: restore the directory from a backup", ErrDamaged, err)
+	return fmt.Errorf("%w: %w: restore the directory from a backup", ErrDamaged, plain{err})
 }
+
+// A plain error has the text of one of Pebble's in one line.
+type plain struct{ error }
+
+// Error implements error.
+func (e plain) Error() string {
+	text := strings.ReplaceAll(e.error.Error(), "<corruption detail carrier>", "")
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// Unwrap is for errors.Is.
+func (e plain) Unwrap() error { return e.error }
 
 // Number returns the number of the store: random, fixed when it was made, and part of every handle.
 func (s *Store) Number() uint32 { return s.format.number }

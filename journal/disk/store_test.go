@@ -33,6 +33,7 @@ func journalOf(t testing.TB, s *disk.Store, shard int) journal.Journal {
 }
 
 func TestReopen(t *testing.T) {
+	disk.NoLeaks(t)
 	dir := t.TempDir()
 	s := open(t, dir, disk.Options{Shards: 2})
 	number := s.Number()

@@ -10,6 +10,7 @@ import (
 )
 
 func TestSuite(t *testing.T) {
+	disk.NoLeaks(t)
 	for name, o := range map[string]disk.Options{
 		"fsync":          {},
 		"fsync later":    {FsyncInterval: time.Millisecond},
