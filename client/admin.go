@@ -22,6 +22,15 @@ func (c *Client) ServerInfo(ctx context.Context) (*queuepb.GetServerInfoResponse
 // What an administrator does, here and in the files that begin with admin_, are plain RPCs: one call at a time, on a
 // connection that a session uses as well.
 
+// ServerStatistics asks for figures of the server as a whole: its memory, its journal and its disk.
+func (c *Client) ServerStatistics(ctx context.Context) (*queuepb.GetServerStatisticsResponse, error) {
+	response, err := plain(ctx, c.admin().GetServerStatistics, new(queuepb.GetServerStatisticsRequest))
+	if err != nil {
+		return nil, fmt.Errorf("server statistics: %w", err)
+	}
+	return response, nil
+}
+
 func (c *Client) admin() queuepb.AdminServiceClient { return queuepb.NewAdminServiceClient(c.Conn()) }
 
 // plain makes a plain RPC and turns its error into an [*Error].

@@ -184,7 +184,8 @@ func tenantRows() []tenantRow {
 			func(_ *spy, b *belongings) proto.Message { return &queuepb.DescribeRequest{Handle: b.receive} },
 			func(_ *spy, b *belongings) proto.Message { return &queuepb.DescribeRequest{Handle: b.lease} },
 		}},
-		{queuepb.QueueService_GetServerInfo_FullMethodName, nil}, // can name nothing
+		{queuepb.QueueService_GetServerInfo_FullMethodName, nil},       // can name nothing
+		{queuepb.AdminService_GetServerStatistics_FullMethodName, nil}, // likewise
 		{queuepb.QueueService_Session_FullMethodName, requests{
 			func(_ *spy, b *belongings) proto.Message {
 				return &queuepb.SessionRequest{Hello: &queuepb.Hello{ProtocolVersion: 1, SessionId: b.session}}

@@ -436,6 +436,19 @@ func TestStopAnswersWhatItAccepts(t *testing.T) {
 	}
 }
 
+func journalOf(t *testing.T, s *server) *queuepb.JournalStatistics {
+	t.Helper()
+	admin := queuepb.NewAdminServiceClient(s.watcher(t))
+	return try[*queuepb.GetServerStatisticsResponse](t)(admin.GetServerStatistics(t.Context(), &queuepb.GetServerStatisticsRequest{})).Journal
+}
+
+func sum(counts []uint64) (n uint64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
 // TestDiskNearlyFull: with less room than is wanted a server takes nothing new, and says that it is not ready; with room it
 // does.
 func TestDiskNearlyFull(t *testing.T) {
@@ -445,8 +458,16 @@ func TestDiskNearlyFull(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	try[*queuepb.EnqueueResponse](t)(s.stub(t).Enqueue(ctx, &queuepb.EnqueueRequest{Queue: "q", Message: saying(canary)}))
+	st := journalOf(t, s)
+	if st.Batches == 0 || st.BatchBytes < uint64(len(canary)) || st.WrittenBytes < st.BatchBytes || st.StoreBytes == 0 || st.FreeBytes == 0 ||
+		st.NearlyFull || st.Stalled || sum(st.Sizes.GetCounts()) != st.Batches || sum(st.Latencies.GetCounts()) != st.Batches || st.Latencies.GetSum() == 0 {
+		t.Errorf("statistics of the journal = %v, want those of a few small batches", st)
+	}
 	s.kill()
 	s = startDurable(t, dir, "--min-free-space", "900000GiB")
+	if st := journalOf(t, s); !st.NearlyFull || st.WantedFreeBytes != 900000<<30 {
+		t.Errorf("statistics of the journal = %v, want nearly full", st)
+	}
 	stub := s.stub(t)
 	var trailer metadata.MD
 	_, err := stub.Enqueue(ctx, &queuepb.EnqueueRequest{Queue: "q"}, grpc.Trailer(&trailer))

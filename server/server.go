@@ -51,6 +51,8 @@ type Config struct {
 	MaxConnectionsPerAddress int
 	// NoReflection leaves out the reflection service, without which grpcurl needs the proto file.
 	NoReflection bool
+	// Journal tells figures of the broker's journal. Default: there is none.
+	Journal func() JournalFigures
 	// Now is the clock. Default: the broker's.
 	Now func() time.Time
 }
@@ -65,6 +67,7 @@ type Server struct {
 	limits  limits
 	now     func() time.Time
 
+	journal               func() JournalFigures
 	durability            Durability
 	durabilityDescription string
 
@@ -139,6 +142,7 @@ func New(cfg Config) (*Server, error) {
 	if s.limits.payload == 0 {
 		s.limits.payload = defaultMaxPayload
 	}
+	s.journal = cfg.Journal
 	s.durability, s.durabilityDescription = cfg.Durability, cfg.DurabilityDescription
 	if s.durability == InMemory {
 		s.durabilityDescription = inMemory

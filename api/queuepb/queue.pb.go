@@ -5543,6 +5543,298 @@ func (x *QueueStatistics) GetAckRate() float64 {
 	return 0
 }
 
+// GetServerStatisticsRequest asks for figures.
+type GetServerStatisticsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerStatisticsRequest) Reset() {
+	*x = GetServerStatisticsRequest{}
+	mi := &file_api_queue_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerStatisticsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerStatisticsRequest) ProtoMessage() {}
+
+func (x *GetServerStatisticsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerStatisticsRequest.ProtoReflect.Descriptor instead.
+func (*GetServerStatisticsRequest) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{53}
+}
+
+// GetServerStatisticsResponse answers GetServerStatistics.
+type GetServerStatisticsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When these figures were taken, by the server's clock.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Bytes that what is kept takes in memory.
+	MemoryBytes uint64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// The limit for them; 0 if there is none.
+	MemoryLimitBytes uint64 `protobuf:"varint,3,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
+	// What the journal does; unset if the server has none.
+	Journal       *JournalStatistics `protobuf:"bytes,4,opt,name=journal,proto3" json:"journal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerStatisticsResponse) Reset() {
+	*x = GetServerStatisticsResponse{}
+	mi := &file_api_queue_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerStatisticsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerStatisticsResponse) ProtoMessage() {}
+
+func (x *GetServerStatisticsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerStatisticsResponse.ProtoReflect.Descriptor instead.
+func (*GetServerStatisticsResponse) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *GetServerStatisticsResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *GetServerStatisticsResponse) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *GetServerStatisticsResponse) GetMemoryLimitBytes() uint64 {
+	if x != nil {
+		return x.MemoryLimitBytes
+	}
+	return 0
+}
+
+func (x *GetServerStatisticsResponse) GetJournal() *JournalStatistics {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+// JournalStatistics are figures of a journal. Counts go from the start of the server on.
+type JournalStatistics struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Batches that were kept. Each holds what all operations have changed that came while the one before was being kept.
+	Batches uint64 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Bytes in these batches.
+	BatchBytes uint64 `protobuf:"varint,2,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
+	// Bytes that were written to the disk for them, as often as they were written.
+	WrittenBytes uint64 `protobuf:"varint,3,opt,name=written_bytes,json=writtenBytes,proto3" json:"written_bytes,omitempty"`
+	// The batches by their size in bytes.
+	Sizes *Histogram `protobuf:"bytes,4,opt,name=sizes,proto3" json:"sizes,omitempty"`
+	// The batches by how long it took to keep them, in nanoseconds.
+	Latencies *Histogram `protobuf:"bytes,5,opt,name=latencies,proto3" json:"latencies,omitempty"`
+	// Bytes that the journal takes on the disk.
+	StoreBytes uint64 `protobuf:"varint,6,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"`
+	// Bytes that are free on that disk.
+	FreeBytes uint64 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
+	// With fewer free bytes than this, new messages and pipes are refused with DISK_FULL.
+	WantedFreeBytes uint64 `protobuf:"varint,8,opt,name=wanted_free_bytes,json=wantedFreeBytes,proto3" json:"wanted_free_bytes,omitempty"`
+	// They are being refused.
+	NearlyFull bool `protobuf:"varint,9,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`
+	// Nothing was kept for a while, although something waits: requests are refused with JOURNAL_SLOW.
+	Stalled       bool `protobuf:"varint,10,opt,name=stalled,proto3" json:"stalled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalStatistics) Reset() {
+	*x = JournalStatistics{}
+	mi := &file_api_queue_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalStatistics) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalStatistics) ProtoMessage() {}
+
+func (x *JournalStatistics) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalStatistics.ProtoReflect.Descriptor instead.
+func (*JournalStatistics) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *JournalStatistics) GetBatches() uint64 {
+	if x != nil {
+		return x.Batches
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetBatchBytes() uint64 {
+	if x != nil {
+		return x.BatchBytes
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetWrittenBytes() uint64 {
+	if x != nil {
+		return x.WrittenBytes
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetSizes() *Histogram {
+	if x != nil {
+		return x.Sizes
+	}
+	return nil
+}
+
+func (x *JournalStatistics) GetLatencies() *Histogram {
+	if x != nil {
+		return x.Latencies
+	}
+	return nil
+}
+
+func (x *JournalStatistics) GetStoreBytes() uint64 {
+	if x != nil {
+		return x.StoreBytes
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetFreeBytes() uint64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetWantedFreeBytes() uint64 {
+	if x != nil {
+		return x.WantedFreeBytes
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetNearlyFull() bool {
+	if x != nil {
+		return x.NearlyFull
+	}
+	return false
+}
+
+func (x *JournalStatistics) GetStalled() bool {
+	if x != nil {
+		return x.Stalled
+	}
+	return false
+}
+
+// Histogram counts values by how large they are.
+type Histogram struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// counts[i] is how many values are below 2^i and in no earlier count. Zeros at the end are left out.
+	Counts []uint64 `protobuf:"varint,1,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	// The sum of all values.
+	Sum           uint64 `protobuf:"varint,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Histogram) Reset() {
+	*x = Histogram{}
+	mi := &file_api_queue_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Histogram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Histogram) ProtoMessage() {}
+
+func (x *Histogram) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
+func (*Histogram) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Histogram) GetCounts() []uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Histogram) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
 // CreateQueueRequest asks for a queue.
 type CreateQueueRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5556,7 +5848,7 @@ type CreateQueueRequest struct {
 
 func (x *CreateQueueRequest) Reset() {
 	*x = CreateQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[53]
+	mi := &file_api_queue_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5568,7 +5860,7 @@ func (x *CreateQueueRequest) String() string {
 func (*CreateQueueRequest) ProtoMessage() {}
 
 func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[53]
+	mi := &file_api_queue_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5581,7 +5873,7 @@ func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueRequest.ProtoReflect.Descriptor instead.
 func (*CreateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{53}
+	return file_api_queue_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateQueueRequest) GetName() string {
@@ -5609,7 +5901,7 @@ type CreateQueueResponse struct {
 
 func (x *CreateQueueResponse) Reset() {
 	*x = CreateQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[54]
+	mi := &file_api_queue_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5621,7 +5913,7 @@ func (x *CreateQueueResponse) String() string {
 func (*CreateQueueResponse) ProtoMessage() {}
 
 func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[54]
+	mi := &file_api_queue_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5634,7 +5926,7 @@ func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueResponse.ProtoReflect.Descriptor instead.
 func (*CreateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{54}
+	return file_api_queue_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateQueueResponse) GetQueue() *Queue {
@@ -5655,7 +5947,7 @@ type GetQueueRequest struct {
 
 func (x *GetQueueRequest) Reset() {
 	*x = GetQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[55]
+	mi := &file_api_queue_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5667,7 +5959,7 @@ func (x *GetQueueRequest) String() string {
 func (*GetQueueRequest) ProtoMessage() {}
 
 func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[55]
+	mi := &file_api_queue_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5680,7 +5972,7 @@ func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{55}
+	return file_api_queue_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetQueueRequest) GetName() string {
@@ -5701,7 +5993,7 @@ type GetQueueResponse struct {
 
 func (x *GetQueueResponse) Reset() {
 	*x = GetQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[56]
+	mi := &file_api_queue_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5713,7 +6005,7 @@ func (x *GetQueueResponse) String() string {
 func (*GetQueueResponse) ProtoMessage() {}
 
 func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[56]
+	mi := &file_api_queue_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5726,7 +6018,7 @@ func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{56}
+	return file_api_queue_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetQueueResponse) GetQueue() *Queue {
@@ -5751,7 +6043,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_api_queue_proto_msgTypes[57]
+	mi := &file_api_queue_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5763,7 +6055,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[57]
+	mi := &file_api_queue_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5776,7 +6068,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{57}
+	return file_api_queue_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListQueuesRequest) GetPrefix() string {
@@ -5813,7 +6105,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_api_queue_proto_msgTypes[58]
+	mi := &file_api_queue_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5825,7 +6117,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[58]
+	mi := &file_api_queue_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5838,7 +6130,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{58}
+	return file_api_queue_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -5870,7 +6162,7 @@ type UpdateQueueRequest struct {
 
 func (x *UpdateQueueRequest) Reset() {
 	*x = UpdateQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[59]
+	mi := &file_api_queue_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5882,7 +6174,7 @@ func (x *UpdateQueueRequest) String() string {
 func (*UpdateQueueRequest) ProtoMessage() {}
 
 func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[59]
+	mi := &file_api_queue_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5895,7 +6187,7 @@ func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueRequest.ProtoReflect.Descriptor instead.
 func (*UpdateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{59}
+	return file_api_queue_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UpdateQueueRequest) GetName() string {
@@ -5930,7 +6222,7 @@ type UpdateQueueResponse struct {
 
 func (x *UpdateQueueResponse) Reset() {
 	*x = UpdateQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[60]
+	mi := &file_api_queue_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5942,7 +6234,7 @@ func (x *UpdateQueueResponse) String() string {
 func (*UpdateQueueResponse) ProtoMessage() {}
 
 func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[60]
+	mi := &file_api_queue_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5955,7 +6247,7 @@ func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueResponse.ProtoReflect.Descriptor instead.
 func (*UpdateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{60}
+	return file_api_queue_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *UpdateQueueResponse) GetQueue() *Queue {
@@ -5978,7 +6270,7 @@ type DeleteQueueRequest struct {
 
 func (x *DeleteQueueRequest) Reset() {
 	*x = DeleteQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[61]
+	mi := &file_api_queue_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5990,7 +6282,7 @@ func (x *DeleteQueueRequest) String() string {
 func (*DeleteQueueRequest) ProtoMessage() {}
 
 func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[61]
+	mi := &file_api_queue_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6003,7 +6295,7 @@ func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{61}
+	return file_api_queue_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DeleteQueueRequest) GetName() string {
@@ -6031,7 +6323,7 @@ type DeleteQueueResponse struct {
 
 func (x *DeleteQueueResponse) Reset() {
 	*x = DeleteQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[62]
+	mi := &file_api_queue_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6043,7 +6335,7 @@ func (x *DeleteQueueResponse) String() string {
 func (*DeleteQueueResponse) ProtoMessage() {}
 
 func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[62]
+	mi := &file_api_queue_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6056,7 +6348,7 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{62}
+	return file_api_queue_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DeleteQueueResponse) GetDeletedMessages() uint64 {
@@ -6079,7 +6371,7 @@ type PurgeQueueRequest struct {
 
 func (x *PurgeQueueRequest) Reset() {
 	*x = PurgeQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[63]
+	mi := &file_api_queue_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6091,7 +6383,7 @@ func (x *PurgeQueueRequest) String() string {
 func (*PurgeQueueRequest) ProtoMessage() {}
 
 func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[63]
+	mi := &file_api_queue_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6104,7 +6396,7 @@ func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueRequest.ProtoReflect.Descriptor instead.
 func (*PurgeQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{63}
+	return file_api_queue_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *PurgeQueueRequest) GetName() string {
@@ -6132,7 +6424,7 @@ type PurgeQueueResponse struct {
 
 func (x *PurgeQueueResponse) Reset() {
 	*x = PurgeQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[64]
+	mi := &file_api_queue_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6144,7 +6436,7 @@ func (x *PurgeQueueResponse) String() string {
 func (*PurgeQueueResponse) ProtoMessage() {}
 
 func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[64]
+	mi := &file_api_queue_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6157,7 +6449,7 @@ func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueResponse.ProtoReflect.Descriptor instead.
 func (*PurgeQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{64}
+	return file_api_queue_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PurgeQueueResponse) GetPurgedMessages() uint64 {
@@ -6186,7 +6478,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_api_queue_proto_msgTypes[65]
+	mi := &file_api_queue_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6198,7 +6490,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[65]
+	mi := &file_api_queue_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6211,7 +6503,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{65}
+	return file_api_queue_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListMessagesRequest) GetQueue() string {
@@ -6263,7 +6555,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_api_queue_proto_msgTypes[66]
+	mi := &file_api_queue_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6275,7 +6567,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[66]
+	mi := &file_api_queue_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6288,7 +6580,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{66}
+	return file_api_queue_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*MessageInfo {
@@ -6344,7 +6636,7 @@ type MessageInfo struct {
 
 func (x *MessageInfo) Reset() {
 	*x = MessageInfo{}
-	mi := &file_api_queue_proto_msgTypes[67]
+	mi := &file_api_queue_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6356,7 +6648,7 @@ func (x *MessageInfo) String() string {
 func (*MessageInfo) ProtoMessage() {}
 
 func (x *MessageInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[67]
+	mi := &file_api_queue_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6369,7 +6661,7 @@ func (x *MessageInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageInfo.ProtoReflect.Descriptor instead.
 func (*MessageInfo) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{67}
+	return file_api_queue_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *MessageInfo) GetMessageId() string {
@@ -6496,7 +6788,7 @@ type AttemptInfo struct {
 
 func (x *AttemptInfo) Reset() {
 	*x = AttemptInfo{}
-	mi := &file_api_queue_proto_msgTypes[68]
+	mi := &file_api_queue_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6508,7 +6800,7 @@ func (x *AttemptInfo) String() string {
 func (*AttemptInfo) ProtoMessage() {}
 
 func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[68]
+	mi := &file_api_queue_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6521,7 +6813,7 @@ func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInfo.ProtoReflect.Descriptor instead.
 func (*AttemptInfo) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{68}
+	return file_api_queue_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AttemptInfo) GetAttempt() uint32 {
@@ -6572,7 +6864,7 @@ type DeleteMessagesRequest struct {
 
 func (x *DeleteMessagesRequest) Reset() {
 	*x = DeleteMessagesRequest{}
-	mi := &file_api_queue_proto_msgTypes[69]
+	mi := &file_api_queue_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6584,7 +6876,7 @@ func (x *DeleteMessagesRequest) String() string {
 func (*DeleteMessagesRequest) ProtoMessage() {}
 
 func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[69]
+	mi := &file_api_queue_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6597,7 +6889,7 @@ func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{69}
+	return file_api_queue_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DeleteMessagesRequest) GetQueue() string {
@@ -6625,7 +6917,7 @@ type DeleteMessagesResponse struct {
 
 func (x *DeleteMessagesResponse) Reset() {
 	*x = DeleteMessagesResponse{}
-	mi := &file_api_queue_proto_msgTypes[70]
+	mi := &file_api_queue_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6637,7 +6929,7 @@ func (x *DeleteMessagesResponse) String() string {
 func (*DeleteMessagesResponse) ProtoMessage() {}
 
 func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[70]
+	mi := &file_api_queue_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6650,7 +6942,7 @@ func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{70}
+	return file_api_queue_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *DeleteMessagesResponse) GetDeletedMessages() uint64 {
@@ -6675,7 +6967,7 @@ type RedriveMessagesRequest struct {
 
 func (x *RedriveMessagesRequest) Reset() {
 	*x = RedriveMessagesRequest{}
-	mi := &file_api_queue_proto_msgTypes[71]
+	mi := &file_api_queue_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6687,7 +6979,7 @@ func (x *RedriveMessagesRequest) String() string {
 func (*RedriveMessagesRequest) ProtoMessage() {}
 
 func (x *RedriveMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[71]
+	mi := &file_api_queue_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6700,7 +6992,7 @@ func (x *RedriveMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveMessagesRequest.ProtoReflect.Descriptor instead.
 func (*RedriveMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{71}
+	return file_api_queue_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RedriveMessagesRequest) GetQueue() string {
@@ -6735,7 +7027,7 @@ type RedriveMessagesResponse struct {
 
 func (x *RedriveMessagesResponse) Reset() {
 	*x = RedriveMessagesResponse{}
-	mi := &file_api_queue_proto_msgTypes[72]
+	mi := &file_api_queue_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6747,7 +7039,7 @@ func (x *RedriveMessagesResponse) String() string {
 func (*RedriveMessagesResponse) ProtoMessage() {}
 
 func (x *RedriveMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[72]
+	mi := &file_api_queue_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6760,7 +7052,7 @@ func (x *RedriveMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveMessagesResponse.ProtoReflect.Descriptor instead.
 func (*RedriveMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{72}
+	return file_api_queue_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RedriveMessagesResponse) GetRedrivenMessages() uint64 {
@@ -6788,7 +7080,7 @@ type EndPipeRequest struct {
 
 func (x *EndPipeRequest) Reset() {
 	*x = EndPipeRequest{}
-	mi := &file_api_queue_proto_msgTypes[73]
+	mi := &file_api_queue_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6800,7 +7092,7 @@ func (x *EndPipeRequest) String() string {
 func (*EndPipeRequest) ProtoMessage() {}
 
 func (x *EndPipeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[73]
+	mi := &file_api_queue_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6813,7 +7105,7 @@ func (x *EndPipeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndPipeRequest.ProtoReflect.Descriptor instead.
 func (*EndPipeRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{73}
+	return file_api_queue_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *EndPipeRequest) GetSubject() isEndPipeRequest_Subject {
@@ -6879,7 +7171,7 @@ type EndPipeResponse struct {
 
 func (x *EndPipeResponse) Reset() {
 	*x = EndPipeResponse{}
-	mi := &file_api_queue_proto_msgTypes[74]
+	mi := &file_api_queue_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6891,7 +7183,7 @@ func (x *EndPipeResponse) String() string {
 func (*EndPipeResponse) ProtoMessage() {}
 
 func (x *EndPipeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[74]
+	mi := &file_api_queue_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6904,7 +7196,7 @@ func (x *EndPipeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndPipeResponse.ProtoReflect.Descriptor instead.
 func (*EndPipeResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{74}
+	return file_api_queue_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *EndPipeResponse) GetEnded() bool {
@@ -6934,7 +7226,7 @@ type WatchQueuesRequest struct {
 
 func (x *WatchQueuesRequest) Reset() {
 	*x = WatchQueuesRequest{}
-	mi := &file_api_queue_proto_msgTypes[75]
+	mi := &file_api_queue_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6946,7 +7238,7 @@ func (x *WatchQueuesRequest) String() string {
 func (*WatchQueuesRequest) ProtoMessage() {}
 
 func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[75]
+	mi := &file_api_queue_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6959,7 +7251,7 @@ func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesRequest.ProtoReflect.Descriptor instead.
 func (*WatchQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{75}
+	return file_api_queue_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *WatchQueuesRequest) GetPrefix() string {
@@ -6991,7 +7283,7 @@ type WatchQueuesResponse struct {
 
 func (x *WatchQueuesResponse) Reset() {
 	*x = WatchQueuesResponse{}
-	mi := &file_api_queue_proto_msgTypes[76]
+	mi := &file_api_queue_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7003,7 +7295,7 @@ func (x *WatchQueuesResponse) String() string {
 func (*WatchQueuesResponse) ProtoMessage() {}
 
 func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[76]
+	mi := &file_api_queue_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7016,7 +7308,7 @@ func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesResponse.ProtoReflect.Descriptor instead.
 func (*WatchQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{76}
+	return file_api_queue_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *WatchQueuesResponse) GetTime() *timestamppb.Timestamp {
@@ -7445,7 +7737,32 @@ const file_api_queue_proto_rawDesc = "" +
 	"ackedTotal\x12!\n" +
 	"\ffailed_total\x18\r \x01(\x04R\vfailedTotal\x12!\n" +
 	"\fenqueue_rate\x18\x0e \x01(\x01R\venqueueRate\x12\x19\n" +
-	"\back_rate\x18\x0f \x01(\x01R\aackRate\"X\n" +
+	"\back_rate\x18\x0f \x01(\x01R\aackRate\"\x1c\n" +
+	"\x1aGetServerStatisticsRequest\"\xd6\x01\n" +
+	"\x1bGetServerStatisticsResponse\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12!\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x12,\n" +
+	"\x12memory_limit_bytes\x18\x03 \x01(\x04R\x10memoryLimitBytes\x126\n" +
+	"\ajournal\x18\x04 \x01(\v2\x1c.replyq.v1.JournalStatisticsR\ajournal\"\xfa\x02\n" +
+	"\x11JournalStatistics\x12\x18\n" +
+	"\abatches\x18\x01 \x01(\x04R\abatches\x12\x1f\n" +
+	"\vbatch_bytes\x18\x02 \x01(\x04R\n" +
+	"batchBytes\x12#\n" +
+	"\rwritten_bytes\x18\x03 \x01(\x04R\fwrittenBytes\x12*\n" +
+	"\x05sizes\x18\x04 \x01(\v2\x14.replyq.v1.HistogramR\x05sizes\x122\n" +
+	"\tlatencies\x18\x05 \x01(\v2\x14.replyq.v1.HistogramR\tlatencies\x12\x1f\n" +
+	"\vstore_bytes\x18\x06 \x01(\x04R\n" +
+	"storeBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\a \x01(\x04R\tfreeBytes\x12*\n" +
+	"\x11wanted_free_bytes\x18\b \x01(\x04R\x0fwantedFreeBytes\x12\x1f\n" +
+	"\vnearly_full\x18\t \x01(\bR\n" +
+	"nearlyFull\x12\x18\n" +
+	"\astalled\x18\n" +
+	" \x01(\bR\astalled\"5\n" +
+	"\tHistogram\x12\x16\n" +
+	"\x06counts\x18\x01 \x03(\x04R\x06counts\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\x04R\x03sum\"X\n" +
 	"\x12CreateQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x06config\x18\x02 \x01(\v2\x16.replyq.v1.QueueConfigR\x06config\"=\n" +
@@ -7632,7 +7949,7 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x06Cancel\x12\x18.replyq.v1.CancelRequest\x1a\x19.replyq.v1.CancelResponse\x12C\n" +
 	"\bDescribe\x12\x1a.replyq.v1.DescribeRequest\x1a\x1b.replyq.v1.DescribeResponse\x12R\n" +
 	"\rGetServerInfo\x12\x1f.replyq.v1.GetServerInfoRequest\x1a .replyq.v1.GetServerInfoResponse\x12D\n" +
-	"\aSession\x12\x19.replyq.v1.SessionRequest\x1a\x1a.replyq.v1.SessionResponse(\x010\x012\xe7\x06\n" +
+	"\aSession\x12\x19.replyq.v1.SessionRequest\x1a\x1a.replyq.v1.SessionResponse(\x010\x012\xcd\a\n" +
 	"\fAdminService\x12L\n" +
 	"\vCreateQueue\x12\x1d.replyq.v1.CreateQueueRequest\x1a\x1e.replyq.v1.CreateQueueResponse\x12C\n" +
 	"\bGetQueue\x12\x1a.replyq.v1.GetQueueRequest\x1a\x1b.replyq.v1.GetQueueResponse\x12I\n" +
@@ -7646,7 +7963,8 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x0eDeleteMessages\x12 .replyq.v1.DeleteMessagesRequest\x1a!.replyq.v1.DeleteMessagesResponse\x12X\n" +
 	"\x0fRedriveMessages\x12!.replyq.v1.RedriveMessagesRequest\x1a\".replyq.v1.RedriveMessagesResponse\x12@\n" +
 	"\aEndPipe\x12\x19.replyq.v1.EndPipeRequest\x1a\x1a.replyq.v1.EndPipeResponse\x12N\n" +
-	"\vWatchQueues\x12\x1d.replyq.v1.WatchQueuesRequest\x1a\x1e.replyq.v1.WatchQueuesResponse0\x01Bt\n" +
+	"\vWatchQueues\x12\x1d.replyq.v1.WatchQueuesRequest\x1a\x1e.replyq.v1.WatchQueuesResponse0\x01\x12d\n" +
+	"\x13GetServerStatistics\x12%.replyq.v1.GetServerStatisticsRequest\x1a&.replyq.v1.GetServerStatisticsResponseBt\n" +
 	"\fio.replyq.v1B\n" +
 	"QueueProtoP\x01Z,github.com/replyq/replyq/api/queuepb;queuepb\xa2\x02\x02RQ\xaa\x02\tReplyq.V1\xca\x02\tReplyq\\V1\xea\x02\n" +
 	"Replyq::V1b\x06proto3"
@@ -7664,205 +7982,209 @@ func file_api_queue_proto_rawDescGZIP() []byte {
 }
 
 var file_api_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_api_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_api_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_api_queue_proto_goTypes = []any{
-	(EndReason)(0),                  // 0: replyq.v1.EndReason
-	(ReplyOutcome)(0),               // 1: replyq.v1.ReplyOutcome
-	(SettleAction)(0),               // 2: replyq.v1.SettleAction
-	(IfAbandoned)(0),                // 3: replyq.v1.IfAbandoned
-	(ErrorOutcome)(0),               // 4: replyq.v1.ErrorOutcome
-	(WaitState)(0),                  // 5: replyq.v1.WaitState
-	(MessageState)(0),               // 6: replyq.v1.MessageState
-	(Overflow)(0),                   // 7: replyq.v1.Overflow
-	(Durability)(0),                 // 8: replyq.v1.Durability
-	(*Handle)(nil),                  // 9: replyq.v1.Handle
-	(*Message)(nil),                 // 10: replyq.v1.Message
-	(*PipeOptions)(nil),             // 11: replyq.v1.PipeOptions
-	(*EnqueueRequest)(nil),          // 12: replyq.v1.EnqueueRequest
-	(*EnqueueResponse)(nil),         // 13: replyq.v1.EnqueueResponse
-	(*Receipt)(nil),                 // 14: replyq.v1.Receipt
-	(*EnqueueBatchRequest)(nil),     // 15: replyq.v1.EnqueueBatchRequest
-	(*EnqueueBatchResponse)(nil),    // 16: replyq.v1.EnqueueBatchResponse
-	(*EnqueueBatchResult)(nil),      // 17: replyq.v1.EnqueueBatchResult
-	(*CallRequest)(nil),             // 18: replyq.v1.CallRequest
-	(*CallResponse)(nil),            // 19: replyq.v1.CallResponse
-	(*Reply)(nil),                   // 20: replyq.v1.Reply
-	(*End)(nil),                     // 21: replyq.v1.End
-	(*Error)(nil),                   // 22: replyq.v1.Error
-	(*ConsumeRequest)(nil),          // 23: replyq.v1.ConsumeRequest
-	(*ConsumeResponse)(nil),         // 24: replyq.v1.ConsumeResponse
-	(*ConsumeStarted)(nil),          // 25: replyq.v1.ConsumeStarted
-	(*Delivery)(nil),                // 26: replyq.v1.Delivery
-	(*WaiterGone)(nil),              // 27: replyq.v1.WaiterGone
-	(*LeaseLost)(nil),               // 28: replyq.v1.LeaseLost
-	(*ReplyRequest)(nil),            // 29: replyq.v1.ReplyRequest
-	(*ReplyResponse)(nil),           // 30: replyq.v1.ReplyResponse
-	(*ReplyResult)(nil),             // 31: replyq.v1.ReplyResult
-	(*SettleRequest)(nil),           // 32: replyq.v1.SettleRequest
-	(*SettleResponse)(nil),          // 33: replyq.v1.SettleResponse
-	(*ExtendLeasesRequest)(nil),     // 34: replyq.v1.ExtendLeasesRequest
-	(*ExtendLeasesResponse)(nil),    // 35: replyq.v1.ExtendLeasesResponse
-	(*ExtendLeaseResult)(nil),       // 36: replyq.v1.ExtendLeaseResult
-	(*StopConsumingRequest)(nil),    // 37: replyq.v1.StopConsumingRequest
-	(*StopConsumingResponse)(nil),   // 38: replyq.v1.StopConsumingResponse
-	(*OpenPipeRequest)(nil),         // 39: replyq.v1.OpenPipeRequest
-	(*OpenPipeResponse)(nil),        // 40: replyq.v1.OpenPipeResponse
-	(*ReceiveRequest)(nil),          // 41: replyq.v1.ReceiveRequest
-	(*ReceiveResponse)(nil),         // 42: replyq.v1.ReceiveResponse
-	(*Attached)(nil),                // 43: replyq.v1.Attached
-	(*CancelRequest)(nil),           // 44: replyq.v1.CancelRequest
-	(*CancelResponse)(nil),          // 45: replyq.v1.CancelResponse
-	(*DescribeRequest)(nil),         // 46: replyq.v1.DescribeRequest
-	(*DescribeResponse)(nil),        // 47: replyq.v1.DescribeResponse
-	(*CarrierInfo)(nil),             // 48: replyq.v1.CarrierInfo
-	(*GetServerInfoRequest)(nil),    // 49: replyq.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),   // 50: replyq.v1.GetServerInfoResponse
-	(*Limits)(nil),                  // 51: replyq.v1.Limits
-	(*SessionRequest)(nil),          // 52: replyq.v1.SessionRequest
-	(*Hello)(nil),                   // 53: replyq.v1.Hello
-	(*Operation)(nil),               // 54: replyq.v1.Operation
-	(*Credit)(nil),                  // 55: replyq.v1.Credit
-	(*SessionResponse)(nil),         // 56: replyq.v1.SessionResponse
-	(*Result)(nil),                  // 57: replyq.v1.Result
-	(*GoingAway)(nil),               // 58: replyq.v1.GoingAway
-	(*Queue)(nil),                   // 59: replyq.v1.Queue
-	(*QueueConfig)(nil),             // 60: replyq.v1.QueueConfig
-	(*QueueStatistics)(nil),         // 61: replyq.v1.QueueStatistics
-	(*CreateQueueRequest)(nil),      // 62: replyq.v1.CreateQueueRequest
-	(*CreateQueueResponse)(nil),     // 63: replyq.v1.CreateQueueResponse
-	(*GetQueueRequest)(nil),         // 64: replyq.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),        // 65: replyq.v1.GetQueueResponse
-	(*ListQueuesRequest)(nil),       // 66: replyq.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),      // 67: replyq.v1.ListQueuesResponse
-	(*UpdateQueueRequest)(nil),      // 68: replyq.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),     // 69: replyq.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),      // 70: replyq.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),     // 71: replyq.v1.DeleteQueueResponse
-	(*PurgeQueueRequest)(nil),       // 72: replyq.v1.PurgeQueueRequest
-	(*PurgeQueueResponse)(nil),      // 73: replyq.v1.PurgeQueueResponse
-	(*ListMessagesRequest)(nil),     // 74: replyq.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),    // 75: replyq.v1.ListMessagesResponse
-	(*MessageInfo)(nil),             // 76: replyq.v1.MessageInfo
-	(*AttemptInfo)(nil),             // 77: replyq.v1.AttemptInfo
-	(*DeleteMessagesRequest)(nil),   // 78: replyq.v1.DeleteMessagesRequest
-	(*DeleteMessagesResponse)(nil),  // 79: replyq.v1.DeleteMessagesResponse
-	(*RedriveMessagesRequest)(nil),  // 80: replyq.v1.RedriveMessagesRequest
-	(*RedriveMessagesResponse)(nil), // 81: replyq.v1.RedriveMessagesResponse
-	(*EndPipeRequest)(nil),          // 82: replyq.v1.EndPipeRequest
-	(*EndPipeResponse)(nil),         // 83: replyq.v1.EndPipeResponse
-	(*WatchQueuesRequest)(nil),      // 84: replyq.v1.WatchQueuesRequest
-	(*WatchQueuesResponse)(nil),     // 85: replyq.v1.WatchQueuesResponse
-	nil,                             // 86: replyq.v1.Message.HeadersEntry
-	nil,                             // 87: replyq.v1.Message.HandlesEntry
-	nil,                             // 88: replyq.v1.Reply.HeadersEntry
-	nil,                             // 89: replyq.v1.Reply.HandlesEntry
-	nil,                             // 90: replyq.v1.Error.MetadataEntry
-	nil,                             // 91: replyq.v1.ReplyRequest.HeadersEntry
-	nil,                             // 92: replyq.v1.ReplyRequest.HandlesEntry
-	nil,                             // 93: replyq.v1.MessageInfo.HeadersEntry
-	nil,                             // 94: replyq.v1.MessageInfo.HandleFingerprintsEntry
-	(*durationpb.Duration)(nil),     // 95: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 96: google.protobuf.Timestamp
-	(*anypb.Any)(nil),               // 97: google.protobuf.Any
-	(*fieldmaskpb.FieldMask)(nil),   // 98: google.protobuf.FieldMask
+	(EndReason)(0),                      // 0: replyq.v1.EndReason
+	(ReplyOutcome)(0),                   // 1: replyq.v1.ReplyOutcome
+	(SettleAction)(0),                   // 2: replyq.v1.SettleAction
+	(IfAbandoned)(0),                    // 3: replyq.v1.IfAbandoned
+	(ErrorOutcome)(0),                   // 4: replyq.v1.ErrorOutcome
+	(WaitState)(0),                      // 5: replyq.v1.WaitState
+	(MessageState)(0),                   // 6: replyq.v1.MessageState
+	(Overflow)(0),                       // 7: replyq.v1.Overflow
+	(Durability)(0),                     // 8: replyq.v1.Durability
+	(*Handle)(nil),                      // 9: replyq.v1.Handle
+	(*Message)(nil),                     // 10: replyq.v1.Message
+	(*PipeOptions)(nil),                 // 11: replyq.v1.PipeOptions
+	(*EnqueueRequest)(nil),              // 12: replyq.v1.EnqueueRequest
+	(*EnqueueResponse)(nil),             // 13: replyq.v1.EnqueueResponse
+	(*Receipt)(nil),                     // 14: replyq.v1.Receipt
+	(*EnqueueBatchRequest)(nil),         // 15: replyq.v1.EnqueueBatchRequest
+	(*EnqueueBatchResponse)(nil),        // 16: replyq.v1.EnqueueBatchResponse
+	(*EnqueueBatchResult)(nil),          // 17: replyq.v1.EnqueueBatchResult
+	(*CallRequest)(nil),                 // 18: replyq.v1.CallRequest
+	(*CallResponse)(nil),                // 19: replyq.v1.CallResponse
+	(*Reply)(nil),                       // 20: replyq.v1.Reply
+	(*End)(nil),                         // 21: replyq.v1.End
+	(*Error)(nil),                       // 22: replyq.v1.Error
+	(*ConsumeRequest)(nil),              // 23: replyq.v1.ConsumeRequest
+	(*ConsumeResponse)(nil),             // 24: replyq.v1.ConsumeResponse
+	(*ConsumeStarted)(nil),              // 25: replyq.v1.ConsumeStarted
+	(*Delivery)(nil),                    // 26: replyq.v1.Delivery
+	(*WaiterGone)(nil),                  // 27: replyq.v1.WaiterGone
+	(*LeaseLost)(nil),                   // 28: replyq.v1.LeaseLost
+	(*ReplyRequest)(nil),                // 29: replyq.v1.ReplyRequest
+	(*ReplyResponse)(nil),               // 30: replyq.v1.ReplyResponse
+	(*ReplyResult)(nil),                 // 31: replyq.v1.ReplyResult
+	(*SettleRequest)(nil),               // 32: replyq.v1.SettleRequest
+	(*SettleResponse)(nil),              // 33: replyq.v1.SettleResponse
+	(*ExtendLeasesRequest)(nil),         // 34: replyq.v1.ExtendLeasesRequest
+	(*ExtendLeasesResponse)(nil),        // 35: replyq.v1.ExtendLeasesResponse
+	(*ExtendLeaseResult)(nil),           // 36: replyq.v1.ExtendLeaseResult
+	(*StopConsumingRequest)(nil),        // 37: replyq.v1.StopConsumingRequest
+	(*StopConsumingResponse)(nil),       // 38: replyq.v1.StopConsumingResponse
+	(*OpenPipeRequest)(nil),             // 39: replyq.v1.OpenPipeRequest
+	(*OpenPipeResponse)(nil),            // 40: replyq.v1.OpenPipeResponse
+	(*ReceiveRequest)(nil),              // 41: replyq.v1.ReceiveRequest
+	(*ReceiveResponse)(nil),             // 42: replyq.v1.ReceiveResponse
+	(*Attached)(nil),                    // 43: replyq.v1.Attached
+	(*CancelRequest)(nil),               // 44: replyq.v1.CancelRequest
+	(*CancelResponse)(nil),              // 45: replyq.v1.CancelResponse
+	(*DescribeRequest)(nil),             // 46: replyq.v1.DescribeRequest
+	(*DescribeResponse)(nil),            // 47: replyq.v1.DescribeResponse
+	(*CarrierInfo)(nil),                 // 48: replyq.v1.CarrierInfo
+	(*GetServerInfoRequest)(nil),        // 49: replyq.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),       // 50: replyq.v1.GetServerInfoResponse
+	(*Limits)(nil),                      // 51: replyq.v1.Limits
+	(*SessionRequest)(nil),              // 52: replyq.v1.SessionRequest
+	(*Hello)(nil),                       // 53: replyq.v1.Hello
+	(*Operation)(nil),                   // 54: replyq.v1.Operation
+	(*Credit)(nil),                      // 55: replyq.v1.Credit
+	(*SessionResponse)(nil),             // 56: replyq.v1.SessionResponse
+	(*Result)(nil),                      // 57: replyq.v1.Result
+	(*GoingAway)(nil),                   // 58: replyq.v1.GoingAway
+	(*Queue)(nil),                       // 59: replyq.v1.Queue
+	(*QueueConfig)(nil),                 // 60: replyq.v1.QueueConfig
+	(*QueueStatistics)(nil),             // 61: replyq.v1.QueueStatistics
+	(*GetServerStatisticsRequest)(nil),  // 62: replyq.v1.GetServerStatisticsRequest
+	(*GetServerStatisticsResponse)(nil), // 63: replyq.v1.GetServerStatisticsResponse
+	(*JournalStatistics)(nil),           // 64: replyq.v1.JournalStatistics
+	(*Histogram)(nil),                   // 65: replyq.v1.Histogram
+	(*CreateQueueRequest)(nil),          // 66: replyq.v1.CreateQueueRequest
+	(*CreateQueueResponse)(nil),         // 67: replyq.v1.CreateQueueResponse
+	(*GetQueueRequest)(nil),             // 68: replyq.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),            // 69: replyq.v1.GetQueueResponse
+	(*ListQueuesRequest)(nil),           // 70: replyq.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),          // 71: replyq.v1.ListQueuesResponse
+	(*UpdateQueueRequest)(nil),          // 72: replyq.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),         // 73: replyq.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),          // 74: replyq.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),         // 75: replyq.v1.DeleteQueueResponse
+	(*PurgeQueueRequest)(nil),           // 76: replyq.v1.PurgeQueueRequest
+	(*PurgeQueueResponse)(nil),          // 77: replyq.v1.PurgeQueueResponse
+	(*ListMessagesRequest)(nil),         // 78: replyq.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 79: replyq.v1.ListMessagesResponse
+	(*MessageInfo)(nil),                 // 80: replyq.v1.MessageInfo
+	(*AttemptInfo)(nil),                 // 81: replyq.v1.AttemptInfo
+	(*DeleteMessagesRequest)(nil),       // 82: replyq.v1.DeleteMessagesRequest
+	(*DeleteMessagesResponse)(nil),      // 83: replyq.v1.DeleteMessagesResponse
+	(*RedriveMessagesRequest)(nil),      // 84: replyq.v1.RedriveMessagesRequest
+	(*RedriveMessagesResponse)(nil),     // 85: replyq.v1.RedriveMessagesResponse
+	(*EndPipeRequest)(nil),              // 86: replyq.v1.EndPipeRequest
+	(*EndPipeResponse)(nil),             // 87: replyq.v1.EndPipeResponse
+	(*WatchQueuesRequest)(nil),          // 88: replyq.v1.WatchQueuesRequest
+	(*WatchQueuesResponse)(nil),         // 89: replyq.v1.WatchQueuesResponse
+	nil,                                 // 90: replyq.v1.Message.HeadersEntry
+	nil,                                 // 91: replyq.v1.Message.HandlesEntry
+	nil,                                 // 92: replyq.v1.Reply.HeadersEntry
+	nil,                                 // 93: replyq.v1.Reply.HandlesEntry
+	nil,                                 // 94: replyq.v1.Error.MetadataEntry
+	nil,                                 // 95: replyq.v1.ReplyRequest.HeadersEntry
+	nil,                                 // 96: replyq.v1.ReplyRequest.HandlesEntry
+	nil,                                 // 97: replyq.v1.MessageInfo.HeadersEntry
+	nil,                                 // 98: replyq.v1.MessageInfo.HandleFingerprintsEntry
+	(*durationpb.Duration)(nil),         // 99: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 100: google.protobuf.Timestamp
+	(*anypb.Any)(nil),                   // 101: google.protobuf.Any
+	(*fieldmaskpb.FieldMask)(nil),       // 102: google.protobuf.FieldMask
 }
 var file_api_queue_proto_depIdxs = []int32{
-	86,  // 0: replyq.v1.Message.headers:type_name -> replyq.v1.Message.HeadersEntry
+	90,  // 0: replyq.v1.Message.headers:type_name -> replyq.v1.Message.HeadersEntry
 	9,   // 1: replyq.v1.Message.reply_to:type_name -> replyq.v1.Handle
-	87,  // 2: replyq.v1.Message.handles:type_name -> replyq.v1.Message.HandlesEntry
-	95,  // 3: replyq.v1.PipeOptions.timeout:type_name -> google.protobuf.Duration
+	91,  // 2: replyq.v1.Message.handles:type_name -> replyq.v1.Message.HandlesEntry
+	99,  // 3: replyq.v1.PipeOptions.timeout:type_name -> google.protobuf.Duration
 	9,   // 4: replyq.v1.PipeOptions.parent:type_name -> replyq.v1.Handle
-	95,  // 5: replyq.v1.PipeOptions.disconnect_grace:type_name -> google.protobuf.Duration
+	99,  // 5: replyq.v1.PipeOptions.disconnect_grace:type_name -> google.protobuf.Duration
 	3,   // 6: replyq.v1.PipeOptions.if_abandoned:type_name -> replyq.v1.IfAbandoned
-	95,  // 7: replyq.v1.PipeOptions.retain:type_name -> google.protobuf.Duration
+	99,  // 7: replyq.v1.PipeOptions.retain:type_name -> google.protobuf.Duration
 	10,  // 8: replyq.v1.EnqueueRequest.message:type_name -> replyq.v1.Message
 	11,  // 9: replyq.v1.EnqueueRequest.pipe:type_name -> replyq.v1.PipeOptions
-	95,  // 10: replyq.v1.EnqueueRequest.delay:type_name -> google.protobuf.Duration
-	96,  // 11: replyq.v1.EnqueueRequest.deliver_at:type_name -> google.protobuf.Timestamp
-	95,  // 12: replyq.v1.EnqueueRequest.expiry:type_name -> google.protobuf.Duration
+	99,  // 10: replyq.v1.EnqueueRequest.delay:type_name -> google.protobuf.Duration
+	100, // 11: replyq.v1.EnqueueRequest.deliver_at:type_name -> google.protobuf.Timestamp
+	99,  // 12: replyq.v1.EnqueueRequest.expiry:type_name -> google.protobuf.Duration
 	14,  // 13: replyq.v1.EnqueueResponse.receipt:type_name -> replyq.v1.Receipt
 	9,   // 14: replyq.v1.Receipt.receive_handle:type_name -> replyq.v1.Handle
-	96,  // 15: replyq.v1.Receipt.pipe_deadline:type_name -> google.protobuf.Timestamp
+	100, // 15: replyq.v1.Receipt.pipe_deadline:type_name -> google.protobuf.Timestamp
 	12,  // 16: replyq.v1.EnqueueBatchRequest.items:type_name -> replyq.v1.EnqueueRequest
 	17,  // 17: replyq.v1.EnqueueBatchResponse.results:type_name -> replyq.v1.EnqueueBatchResult
 	14,  // 18: replyq.v1.EnqueueBatchResult.receipt:type_name -> replyq.v1.Receipt
 	22,  // 19: replyq.v1.EnqueueBatchResult.error:type_name -> replyq.v1.Error
 	10,  // 20: replyq.v1.CallRequest.message:type_name -> replyq.v1.Message
 	11,  // 21: replyq.v1.CallRequest.pipe:type_name -> replyq.v1.PipeOptions
-	95,  // 22: replyq.v1.CallRequest.delay:type_name -> google.protobuf.Duration
-	96,  // 23: replyq.v1.CallRequest.deliver_at:type_name -> google.protobuf.Timestamp
-	95,  // 24: replyq.v1.CallRequest.expiry:type_name -> google.protobuf.Duration
+	99,  // 22: replyq.v1.CallRequest.delay:type_name -> google.protobuf.Duration
+	100, // 23: replyq.v1.CallRequest.deliver_at:type_name -> google.protobuf.Timestamp
+	99,  // 24: replyq.v1.CallRequest.expiry:type_name -> google.protobuf.Duration
 	14,  // 25: replyq.v1.CallResponse.receipt:type_name -> replyq.v1.Receipt
 	20,  // 26: replyq.v1.CallResponse.reply:type_name -> replyq.v1.Reply
 	21,  // 27: replyq.v1.CallResponse.end:type_name -> replyq.v1.End
-	88,  // 28: replyq.v1.Reply.headers:type_name -> replyq.v1.Reply.HeadersEntry
-	89,  // 29: replyq.v1.Reply.handles:type_name -> replyq.v1.Reply.HandlesEntry
+	92,  // 28: replyq.v1.Reply.headers:type_name -> replyq.v1.Reply.HeadersEntry
+	93,  // 29: replyq.v1.Reply.handles:type_name -> replyq.v1.Reply.HandlesEntry
 	0,   // 30: replyq.v1.End.reason:type_name -> replyq.v1.EndReason
 	22,  // 31: replyq.v1.End.error:type_name -> replyq.v1.Error
-	95,  // 32: replyq.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	99,  // 32: replyq.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	4,   // 33: replyq.v1.Error.outcome:type_name -> replyq.v1.ErrorOutcome
-	90,  // 34: replyq.v1.Error.metadata:type_name -> replyq.v1.Error.MetadataEntry
-	97,  // 35: replyq.v1.Error.details:type_name -> google.protobuf.Any
-	95,  // 36: replyq.v1.ConsumeRequest.lease_time:type_name -> google.protobuf.Duration
+	94,  // 34: replyq.v1.Error.metadata:type_name -> replyq.v1.Error.MetadataEntry
+	101, // 35: replyq.v1.Error.details:type_name -> google.protobuf.Any
+	99,  // 36: replyq.v1.ConsumeRequest.lease_time:type_name -> google.protobuf.Duration
 	9,   // 37: replyq.v1.ConsumeRequest.held_leases:type_name -> replyq.v1.Handle
-	95,  // 38: replyq.v1.ConsumeRequest.disconnect_grace:type_name -> google.protobuf.Duration
-	95,  // 39: replyq.v1.ConsumeRequest.wait:type_name -> google.protobuf.Duration
+	99,  // 38: replyq.v1.ConsumeRequest.disconnect_grace:type_name -> google.protobuf.Duration
+	99,  // 39: replyq.v1.ConsumeRequest.wait:type_name -> google.protobuf.Duration
 	25,  // 40: replyq.v1.ConsumeResponse.started:type_name -> replyq.v1.ConsumeStarted
 	26,  // 41: replyq.v1.ConsumeResponse.delivery:type_name -> replyq.v1.Delivery
 	27,  // 42: replyq.v1.ConsumeResponse.waiter_gone:type_name -> replyq.v1.WaiterGone
 	28,  // 43: replyq.v1.ConsumeResponse.lease_lost:type_name -> replyq.v1.LeaseLost
 	9,   // 44: replyq.v1.Delivery.lease:type_name -> replyq.v1.Handle
-	96,  // 45: replyq.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	100, // 45: replyq.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
 	10,  // 46: replyq.v1.Delivery.message:type_name -> replyq.v1.Message
-	96,  // 47: replyq.v1.Delivery.enqueued_at:type_name -> google.protobuf.Timestamp
-	96,  // 48: replyq.v1.Delivery.deadline:type_name -> google.protobuf.Timestamp
+	100, // 47: replyq.v1.Delivery.enqueued_at:type_name -> google.protobuf.Timestamp
+	100, // 48: replyq.v1.Delivery.deadline:type_name -> google.protobuf.Timestamp
 	0,   // 49: replyq.v1.WaiterGone.reason:type_name -> replyq.v1.EndReason
 	9,   // 50: replyq.v1.ReplyRequest.handle:type_name -> replyq.v1.Handle
 	22,  // 51: replyq.v1.ReplyRequest.error:type_name -> replyq.v1.Error
 	9,   // 52: replyq.v1.ReplyRequest.splice:type_name -> replyq.v1.Handle
-	91,  // 53: replyq.v1.ReplyRequest.headers:type_name -> replyq.v1.ReplyRequest.HeadersEntry
-	92,  // 54: replyq.v1.ReplyRequest.handles:type_name -> replyq.v1.ReplyRequest.HandlesEntry
+	95,  // 53: replyq.v1.ReplyRequest.headers:type_name -> replyq.v1.ReplyRequest.HeadersEntry
+	96,  // 54: replyq.v1.ReplyRequest.handles:type_name -> replyq.v1.ReplyRequest.HandlesEntry
 	9,   // 55: replyq.v1.ReplyRequest.lease:type_name -> replyq.v1.Handle
 	31,  // 56: replyq.v1.ReplyResponse.result:type_name -> replyq.v1.ReplyResult
 	1,   // 57: replyq.v1.ReplyResult.outcome:type_name -> replyq.v1.ReplyOutcome
 	0,   // 58: replyq.v1.ReplyResult.end_reason:type_name -> replyq.v1.EndReason
 	9,   // 59: replyq.v1.SettleRequest.lease:type_name -> replyq.v1.Handle
 	2,   // 60: replyq.v1.SettleRequest.action:type_name -> replyq.v1.SettleAction
-	95,  // 61: replyq.v1.SettleRequest.delay:type_name -> google.protobuf.Duration
+	99,  // 61: replyq.v1.SettleRequest.delay:type_name -> google.protobuf.Duration
 	29,  // 62: replyq.v1.SettleRequest.replies:type_name -> replyq.v1.ReplyRequest
 	12,  // 63: replyq.v1.SettleRequest.messages:type_name -> replyq.v1.EnqueueRequest
 	31,  // 64: replyq.v1.SettleResponse.replies:type_name -> replyq.v1.ReplyResult
 	14,  // 65: replyq.v1.SettleResponse.receipts:type_name -> replyq.v1.Receipt
 	9,   // 66: replyq.v1.ExtendLeasesRequest.leases:type_name -> replyq.v1.Handle
-	95,  // 67: replyq.v1.ExtendLeasesRequest.lease_time:type_name -> google.protobuf.Duration
+	99,  // 67: replyq.v1.ExtendLeasesRequest.lease_time:type_name -> google.protobuf.Duration
 	36,  // 68: replyq.v1.ExtendLeasesResponse.results:type_name -> replyq.v1.ExtendLeaseResult
-	96,  // 69: replyq.v1.ExtendLeaseResult.expires_at:type_name -> google.protobuf.Timestamp
+	100, // 69: replyq.v1.ExtendLeaseResult.expires_at:type_name -> google.protobuf.Timestamp
 	22,  // 70: replyq.v1.ExtendLeaseResult.error:type_name -> replyq.v1.Error
 	11,  // 71: replyq.v1.OpenPipeRequest.pipe:type_name -> replyq.v1.PipeOptions
 	9,   // 72: replyq.v1.OpenPipeResponse.send_handle:type_name -> replyq.v1.Handle
 	9,   // 73: replyq.v1.OpenPipeResponse.receive_handle:type_name -> replyq.v1.Handle
-	96,  // 74: replyq.v1.OpenPipeResponse.deadline:type_name -> google.protobuf.Timestamp
+	100, // 74: replyq.v1.OpenPipeResponse.deadline:type_name -> google.protobuf.Timestamp
 	9,   // 75: replyq.v1.ReceiveRequest.handle:type_name -> replyq.v1.Handle
 	43,  // 76: replyq.v1.ReceiveResponse.attached:type_name -> replyq.v1.Attached
 	20,  // 77: replyq.v1.ReceiveResponse.reply:type_name -> replyq.v1.Reply
 	21,  // 78: replyq.v1.ReceiveResponse.end:type_name -> replyq.v1.End
-	96,  // 79: replyq.v1.Attached.deadline:type_name -> google.protobuf.Timestamp
+	100, // 79: replyq.v1.Attached.deadline:type_name -> google.protobuf.Timestamp
 	9,   // 80: replyq.v1.CancelRequest.handle:type_name -> replyq.v1.Handle
 	0,   // 81: replyq.v1.CancelResponse.reason:type_name -> replyq.v1.EndReason
 	9,   // 82: replyq.v1.DescribeRequest.handle:type_name -> replyq.v1.Handle
 	5,   // 83: replyq.v1.DescribeResponse.state:type_name -> replyq.v1.WaitState
-	96,  // 84: replyq.v1.DescribeResponse.deadline:type_name -> google.protobuf.Timestamp
+	100, // 84: replyq.v1.DescribeResponse.deadline:type_name -> google.protobuf.Timestamp
 	21,  // 85: replyq.v1.DescribeResponse.end:type_name -> replyq.v1.End
 	48,  // 86: replyq.v1.DescribeResponse.carriers:type_name -> replyq.v1.CarrierInfo
 	6,   // 87: replyq.v1.CarrierInfo.state:type_name -> replyq.v1.MessageState
-	96,  // 88: replyq.v1.CarrierInfo.until:type_name -> google.protobuf.Timestamp
+	100, // 88: replyq.v1.CarrierInfo.until:type_name -> google.protobuf.Timestamp
 	8,   // 89: replyq.v1.GetServerInfoResponse.durability:type_name -> replyq.v1.Durability
 	51,  // 90: replyq.v1.GetServerInfoResponse.limits:type_name -> replyq.v1.Limits
-	96,  // 91: replyq.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
-	95,  // 92: replyq.v1.Limits.pipe_timeout:type_name -> google.protobuf.Duration
-	95,  // 93: replyq.v1.Limits.delay:type_name -> google.protobuf.Duration
-	95,  // 94: replyq.v1.Limits.min_lease_time:type_name -> google.protobuf.Duration
-	95,  // 95: replyq.v1.Limits.max_lease_time:type_name -> google.protobuf.Duration
+	100, // 91: replyq.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
+	99,  // 92: replyq.v1.Limits.pipe_timeout:type_name -> google.protobuf.Duration
+	99,  // 93: replyq.v1.Limits.delay:type_name -> google.protobuf.Duration
+	99,  // 94: replyq.v1.Limits.min_lease_time:type_name -> google.protobuf.Duration
+	99,  // 95: replyq.v1.Limits.max_lease_time:type_name -> google.protobuf.Duration
 	53,  // 96: replyq.v1.SessionRequest.hello:type_name -> replyq.v1.Hello
 	54,  // 97: replyq.v1.SessionRequest.operations:type_name -> replyq.v1.Operation
 	55,  // 98: replyq.v1.SessionRequest.credits:type_name -> replyq.v1.Credit
@@ -7879,7 +8201,7 @@ var file_api_queue_proto_depIdxs = []int32{
 	46,  // 109: replyq.v1.Operation.describe:type_name -> replyq.v1.DescribeRequest
 	49,  // 110: replyq.v1.Operation.get_server_info:type_name -> replyq.v1.GetServerInfoRequest
 	15,  // 111: replyq.v1.Operation.enqueue_batch:type_name -> replyq.v1.EnqueueBatchRequest
-	95,  // 112: replyq.v1.Operation.timeout:type_name -> google.protobuf.Duration
+	99,  // 112: replyq.v1.Operation.timeout:type_name -> google.protobuf.Duration
 	50,  // 113: replyq.v1.SessionResponse.hello:type_name -> replyq.v1.GetServerInfoResponse
 	57,  // 114: replyq.v1.SessionResponse.results:type_name -> replyq.v1.Result
 	58,  // 115: replyq.v1.SessionResponse.going_away:type_name -> replyq.v1.GoingAway
@@ -7897,98 +8219,104 @@ var file_api_queue_proto_depIdxs = []int32{
 	50,  // 127: replyq.v1.Result.get_server_info:type_name -> replyq.v1.GetServerInfoResponse
 	16,  // 128: replyq.v1.Result.enqueue_batch:type_name -> replyq.v1.EnqueueBatchResponse
 	22,  // 129: replyq.v1.Result.error:type_name -> replyq.v1.Error
-	95,  // 130: replyq.v1.GoingAway.grace:type_name -> google.protobuf.Duration
+	99,  // 130: replyq.v1.GoingAway.grace:type_name -> google.protobuf.Duration
 	60,  // 131: replyq.v1.Queue.config:type_name -> replyq.v1.QueueConfig
 	61,  // 132: replyq.v1.Queue.statistics:type_name -> replyq.v1.QueueStatistics
-	96,  // 133: replyq.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	100, // 133: replyq.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
 	7,   // 134: replyq.v1.QueueConfig.overflow:type_name -> replyq.v1.Overflow
-	95,  // 135: replyq.v1.QueueConfig.default_expiry:type_name -> google.protobuf.Duration
-	95,  // 136: replyq.v1.QueueConfig.lease_time:type_name -> google.protobuf.Duration
-	95,  // 137: replyq.v1.QueueConfig.backoff:type_name -> google.protobuf.Duration
-	95,  // 138: replyq.v1.QueueConfig.max_backoff:type_name -> google.protobuf.Duration
-	95,  // 139: replyq.v1.QueueStatistics.oldest_age:type_name -> google.protobuf.Duration
-	60,  // 140: replyq.v1.CreateQueueRequest.config:type_name -> replyq.v1.QueueConfig
-	59,  // 141: replyq.v1.CreateQueueResponse.queue:type_name -> replyq.v1.Queue
-	59,  // 142: replyq.v1.GetQueueResponse.queue:type_name -> replyq.v1.Queue
-	59,  // 143: replyq.v1.ListQueuesResponse.queues:type_name -> replyq.v1.Queue
-	60,  // 144: replyq.v1.UpdateQueueRequest.config:type_name -> replyq.v1.QueueConfig
-	98,  // 145: replyq.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
-	59,  // 146: replyq.v1.UpdateQueueResponse.queue:type_name -> replyq.v1.Queue
-	6,   // 147: replyq.v1.PurgeQueueRequest.state:type_name -> replyq.v1.MessageState
-	6,   // 148: replyq.v1.ListMessagesRequest.state:type_name -> replyq.v1.MessageState
-	76,  // 149: replyq.v1.ListMessagesResponse.messages:type_name -> replyq.v1.MessageInfo
-	6,   // 150: replyq.v1.MessageInfo.state:type_name -> replyq.v1.MessageState
-	93,  // 151: replyq.v1.MessageInfo.headers:type_name -> replyq.v1.MessageInfo.HeadersEntry
-	94,  // 152: replyq.v1.MessageInfo.handle_fingerprints:type_name -> replyq.v1.MessageInfo.HandleFingerprintsEntry
-	96,  // 153: replyq.v1.MessageInfo.enqueued_at:type_name -> google.protobuf.Timestamp
-	96,  // 154: replyq.v1.MessageInfo.until:type_name -> google.protobuf.Timestamp
-	0,   // 155: replyq.v1.MessageInfo.dead_reason:type_name -> replyq.v1.EndReason
-	77,  // 156: replyq.v1.MessageInfo.history:type_name -> replyq.v1.AttemptInfo
-	96,  // 157: replyq.v1.AttemptInfo.delivered_at:type_name -> google.protobuf.Timestamp
-	96,  // 158: replyq.v1.AttemptInfo.ended_at:type_name -> google.protobuf.Timestamp
-	9,   // 159: replyq.v1.EndPipeRequest.handle:type_name -> replyq.v1.Handle
-	0,   // 160: replyq.v1.EndPipeResponse.reason:type_name -> replyq.v1.EndReason
-	95,  // 161: replyq.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	96,  // 162: replyq.v1.WatchQueuesResponse.time:type_name -> google.protobuf.Timestamp
-	61,  // 163: replyq.v1.WatchQueuesResponse.queues:type_name -> replyq.v1.QueueStatistics
-	9,   // 164: replyq.v1.Message.HandlesEntry.value:type_name -> replyq.v1.Handle
-	9,   // 165: replyq.v1.Reply.HandlesEntry.value:type_name -> replyq.v1.Handle
-	9,   // 166: replyq.v1.ReplyRequest.HandlesEntry.value:type_name -> replyq.v1.Handle
-	12,  // 167: replyq.v1.QueueService.Enqueue:input_type -> replyq.v1.EnqueueRequest
-	15,  // 168: replyq.v1.QueueService.EnqueueBatch:input_type -> replyq.v1.EnqueueBatchRequest
-	18,  // 169: replyq.v1.QueueService.Call:input_type -> replyq.v1.CallRequest
-	23,  // 170: replyq.v1.QueueService.Consume:input_type -> replyq.v1.ConsumeRequest
-	29,  // 171: replyq.v1.QueueService.Reply:input_type -> replyq.v1.ReplyRequest
-	32,  // 172: replyq.v1.QueueService.Settle:input_type -> replyq.v1.SettleRequest
-	34,  // 173: replyq.v1.QueueService.ExtendLeases:input_type -> replyq.v1.ExtendLeasesRequest
-	37,  // 174: replyq.v1.QueueService.StopConsuming:input_type -> replyq.v1.StopConsumingRequest
-	39,  // 175: replyq.v1.QueueService.OpenPipe:input_type -> replyq.v1.OpenPipeRequest
-	41,  // 176: replyq.v1.QueueService.Receive:input_type -> replyq.v1.ReceiveRequest
-	44,  // 177: replyq.v1.QueueService.Cancel:input_type -> replyq.v1.CancelRequest
-	46,  // 178: replyq.v1.QueueService.Describe:input_type -> replyq.v1.DescribeRequest
-	49,  // 179: replyq.v1.QueueService.GetServerInfo:input_type -> replyq.v1.GetServerInfoRequest
-	52,  // 180: replyq.v1.QueueService.Session:input_type -> replyq.v1.SessionRequest
-	62,  // 181: replyq.v1.AdminService.CreateQueue:input_type -> replyq.v1.CreateQueueRequest
-	64,  // 182: replyq.v1.AdminService.GetQueue:input_type -> replyq.v1.GetQueueRequest
-	66,  // 183: replyq.v1.AdminService.ListQueues:input_type -> replyq.v1.ListQueuesRequest
-	68,  // 184: replyq.v1.AdminService.UpdateQueue:input_type -> replyq.v1.UpdateQueueRequest
-	70,  // 185: replyq.v1.AdminService.DeleteQueue:input_type -> replyq.v1.DeleteQueueRequest
-	72,  // 186: replyq.v1.AdminService.PurgeQueue:input_type -> replyq.v1.PurgeQueueRequest
-	74,  // 187: replyq.v1.AdminService.ListMessages:input_type -> replyq.v1.ListMessagesRequest
-	78,  // 188: replyq.v1.AdminService.DeleteMessages:input_type -> replyq.v1.DeleteMessagesRequest
-	80,  // 189: replyq.v1.AdminService.RedriveMessages:input_type -> replyq.v1.RedriveMessagesRequest
-	82,  // 190: replyq.v1.AdminService.EndPipe:input_type -> replyq.v1.EndPipeRequest
-	84,  // 191: replyq.v1.AdminService.WatchQueues:input_type -> replyq.v1.WatchQueuesRequest
-	13,  // 192: replyq.v1.QueueService.Enqueue:output_type -> replyq.v1.EnqueueResponse
-	16,  // 193: replyq.v1.QueueService.EnqueueBatch:output_type -> replyq.v1.EnqueueBatchResponse
-	19,  // 194: replyq.v1.QueueService.Call:output_type -> replyq.v1.CallResponse
-	24,  // 195: replyq.v1.QueueService.Consume:output_type -> replyq.v1.ConsumeResponse
-	30,  // 196: replyq.v1.QueueService.Reply:output_type -> replyq.v1.ReplyResponse
-	33,  // 197: replyq.v1.QueueService.Settle:output_type -> replyq.v1.SettleResponse
-	35,  // 198: replyq.v1.QueueService.ExtendLeases:output_type -> replyq.v1.ExtendLeasesResponse
-	38,  // 199: replyq.v1.QueueService.StopConsuming:output_type -> replyq.v1.StopConsumingResponse
-	40,  // 200: replyq.v1.QueueService.OpenPipe:output_type -> replyq.v1.OpenPipeResponse
-	42,  // 201: replyq.v1.QueueService.Receive:output_type -> replyq.v1.ReceiveResponse
-	45,  // 202: replyq.v1.QueueService.Cancel:output_type -> replyq.v1.CancelResponse
-	47,  // 203: replyq.v1.QueueService.Describe:output_type -> replyq.v1.DescribeResponse
-	50,  // 204: replyq.v1.QueueService.GetServerInfo:output_type -> replyq.v1.GetServerInfoResponse
-	56,  // 205: replyq.v1.QueueService.Session:output_type -> replyq.v1.SessionResponse
-	63,  // 206: replyq.v1.AdminService.CreateQueue:output_type -> replyq.v1.CreateQueueResponse
-	65,  // 207: replyq.v1.AdminService.GetQueue:output_type -> replyq.v1.GetQueueResponse
-	67,  // 208: replyq.v1.AdminService.ListQueues:output_type -> replyq.v1.ListQueuesResponse
-	69,  // 209: replyq.v1.AdminService.UpdateQueue:output_type -> replyq.v1.UpdateQueueResponse
-	71,  // 210: replyq.v1.AdminService.DeleteQueue:output_type -> replyq.v1.DeleteQueueResponse
-	73,  // 211: replyq.v1.AdminService.PurgeQueue:output_type -> replyq.v1.PurgeQueueResponse
-	75,  // 212: replyq.v1.AdminService.ListMessages:output_type -> replyq.v1.ListMessagesResponse
-	79,  // 213: replyq.v1.AdminService.DeleteMessages:output_type -> replyq.v1.DeleteMessagesResponse
-	81,  // 214: replyq.v1.AdminService.RedriveMessages:output_type -> replyq.v1.RedriveMessagesResponse
-	83,  // 215: replyq.v1.AdminService.EndPipe:output_type -> replyq.v1.EndPipeResponse
-	85,  // 216: replyq.v1.AdminService.WatchQueues:output_type -> replyq.v1.WatchQueuesResponse
-	192, // [192:217] is the sub-list for method output_type
-	167, // [167:192] is the sub-list for method input_type
-	167, // [167:167] is the sub-list for extension type_name
-	167, // [167:167] is the sub-list for extension extendee
-	0,   // [0:167] is the sub-list for field type_name
+	99,  // 135: replyq.v1.QueueConfig.default_expiry:type_name -> google.protobuf.Duration
+	99,  // 136: replyq.v1.QueueConfig.lease_time:type_name -> google.protobuf.Duration
+	99,  // 137: replyq.v1.QueueConfig.backoff:type_name -> google.protobuf.Duration
+	99,  // 138: replyq.v1.QueueConfig.max_backoff:type_name -> google.protobuf.Duration
+	99,  // 139: replyq.v1.QueueStatistics.oldest_age:type_name -> google.protobuf.Duration
+	100, // 140: replyq.v1.GetServerStatisticsResponse.time:type_name -> google.protobuf.Timestamp
+	64,  // 141: replyq.v1.GetServerStatisticsResponse.journal:type_name -> replyq.v1.JournalStatistics
+	65,  // 142: replyq.v1.JournalStatistics.sizes:type_name -> replyq.v1.Histogram
+	65,  // 143: replyq.v1.JournalStatistics.latencies:type_name -> replyq.v1.Histogram
+	60,  // 144: replyq.v1.CreateQueueRequest.config:type_name -> replyq.v1.QueueConfig
+	59,  // 145: replyq.v1.CreateQueueResponse.queue:type_name -> replyq.v1.Queue
+	59,  // 146: replyq.v1.GetQueueResponse.queue:type_name -> replyq.v1.Queue
+	59,  // 147: replyq.v1.ListQueuesResponse.queues:type_name -> replyq.v1.Queue
+	60,  // 148: replyq.v1.UpdateQueueRequest.config:type_name -> replyq.v1.QueueConfig
+	102, // 149: replyq.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
+	59,  // 150: replyq.v1.UpdateQueueResponse.queue:type_name -> replyq.v1.Queue
+	6,   // 151: replyq.v1.PurgeQueueRequest.state:type_name -> replyq.v1.MessageState
+	6,   // 152: replyq.v1.ListMessagesRequest.state:type_name -> replyq.v1.MessageState
+	80,  // 153: replyq.v1.ListMessagesResponse.messages:type_name -> replyq.v1.MessageInfo
+	6,   // 154: replyq.v1.MessageInfo.state:type_name -> replyq.v1.MessageState
+	97,  // 155: replyq.v1.MessageInfo.headers:type_name -> replyq.v1.MessageInfo.HeadersEntry
+	98,  // 156: replyq.v1.MessageInfo.handle_fingerprints:type_name -> replyq.v1.MessageInfo.HandleFingerprintsEntry
+	100, // 157: replyq.v1.MessageInfo.enqueued_at:type_name -> google.protobuf.Timestamp
+	100, // 158: replyq.v1.MessageInfo.until:type_name -> google.protobuf.Timestamp
+	0,   // 159: replyq.v1.MessageInfo.dead_reason:type_name -> replyq.v1.EndReason
+	81,  // 160: replyq.v1.MessageInfo.history:type_name -> replyq.v1.AttemptInfo
+	100, // 161: replyq.v1.AttemptInfo.delivered_at:type_name -> google.protobuf.Timestamp
+	100, // 162: replyq.v1.AttemptInfo.ended_at:type_name -> google.protobuf.Timestamp
+	9,   // 163: replyq.v1.EndPipeRequest.handle:type_name -> replyq.v1.Handle
+	0,   // 164: replyq.v1.EndPipeResponse.reason:type_name -> replyq.v1.EndReason
+	99,  // 165: replyq.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	100, // 166: replyq.v1.WatchQueuesResponse.time:type_name -> google.protobuf.Timestamp
+	61,  // 167: replyq.v1.WatchQueuesResponse.queues:type_name -> replyq.v1.QueueStatistics
+	9,   // 168: replyq.v1.Message.HandlesEntry.value:type_name -> replyq.v1.Handle
+	9,   // 169: replyq.v1.Reply.HandlesEntry.value:type_name -> replyq.v1.Handle
+	9,   // 170: replyq.v1.ReplyRequest.HandlesEntry.value:type_name -> replyq.v1.Handle
+	12,  // 171: replyq.v1.QueueService.Enqueue:input_type -> replyq.v1.EnqueueRequest
+	15,  // 172: replyq.v1.QueueService.EnqueueBatch:input_type -> replyq.v1.EnqueueBatchRequest
+	18,  // 173: replyq.v1.QueueService.Call:input_type -> replyq.v1.CallRequest
+	23,  // 174: replyq.v1.QueueService.Consume:input_type -> replyq.v1.ConsumeRequest
+	29,  // 175: replyq.v1.QueueService.Reply:input_type -> replyq.v1.ReplyRequest
+	32,  // 176: replyq.v1.QueueService.Settle:input_type -> replyq.v1.SettleRequest
+	34,  // 177: replyq.v1.QueueService.ExtendLeases:input_type -> replyq.v1.ExtendLeasesRequest
+	37,  // 178: replyq.v1.QueueService.StopConsuming:input_type -> replyq.v1.StopConsumingRequest
+	39,  // 179: replyq.v1.QueueService.OpenPipe:input_type -> replyq.v1.OpenPipeRequest
+	41,  // 180: replyq.v1.QueueService.Receive:input_type -> replyq.v1.ReceiveRequest
+	44,  // 181: replyq.v1.QueueService.Cancel:input_type -> replyq.v1.CancelRequest
+	46,  // 182: replyq.v1.QueueService.Describe:input_type -> replyq.v1.DescribeRequest
+	49,  // 183: replyq.v1.QueueService.GetServerInfo:input_type -> replyq.v1.GetServerInfoRequest
+	52,  // 184: replyq.v1.QueueService.Session:input_type -> replyq.v1.SessionRequest
+	66,  // 185: replyq.v1.AdminService.CreateQueue:input_type -> replyq.v1.CreateQueueRequest
+	68,  // 186: replyq.v1.AdminService.GetQueue:input_type -> replyq.v1.GetQueueRequest
+	70,  // 187: replyq.v1.AdminService.ListQueues:input_type -> replyq.v1.ListQueuesRequest
+	72,  // 188: replyq.v1.AdminService.UpdateQueue:input_type -> replyq.v1.UpdateQueueRequest
+	74,  // 189: replyq.v1.AdminService.DeleteQueue:input_type -> replyq.v1.DeleteQueueRequest
+	76,  // 190: replyq.v1.AdminService.PurgeQueue:input_type -> replyq.v1.PurgeQueueRequest
+	78,  // 191: replyq.v1.AdminService.ListMessages:input_type -> replyq.v1.ListMessagesRequest
+	82,  // 192: replyq.v1.AdminService.DeleteMessages:input_type -> replyq.v1.DeleteMessagesRequest
+	84,  // 193: replyq.v1.AdminService.RedriveMessages:input_type -> replyq.v1.RedriveMessagesRequest
+	86,  // 194: replyq.v1.AdminService.EndPipe:input_type -> replyq.v1.EndPipeRequest
+	88,  // 195: replyq.v1.AdminService.WatchQueues:input_type -> replyq.v1.WatchQueuesRequest
+	62,  // 196: replyq.v1.AdminService.GetServerStatistics:input_type -> replyq.v1.GetServerStatisticsRequest
+	13,  // 197: replyq.v1.QueueService.Enqueue:output_type -> replyq.v1.EnqueueResponse
+	16,  // 198: replyq.v1.QueueService.EnqueueBatch:output_type -> replyq.v1.EnqueueBatchResponse
+	19,  // 199: replyq.v1.QueueService.Call:output_type -> replyq.v1.CallResponse
+	24,  // 200: replyq.v1.QueueService.Consume:output_type -> replyq.v1.ConsumeResponse
+	30,  // 201: replyq.v1.QueueService.Reply:output_type -> replyq.v1.ReplyResponse
+	33,  // 202: replyq.v1.QueueService.Settle:output_type -> replyq.v1.SettleResponse
+	35,  // 203: replyq.v1.QueueService.ExtendLeases:output_type -> replyq.v1.ExtendLeasesResponse
+	38,  // 204: replyq.v1.QueueService.StopConsuming:output_type -> replyq.v1.StopConsumingResponse
+	40,  // 205: replyq.v1.QueueService.OpenPipe:output_type -> replyq.v1.OpenPipeResponse
+	42,  // 206: replyq.v1.QueueService.Receive:output_type -> replyq.v1.ReceiveResponse
+	45,  // 207: replyq.v1.QueueService.Cancel:output_type -> replyq.v1.CancelResponse
+	47,  // 208: replyq.v1.QueueService.Describe:output_type -> replyq.v1.DescribeResponse
+	50,  // 209: replyq.v1.QueueService.GetServerInfo:output_type -> replyq.v1.GetServerInfoResponse
+	56,  // 210: replyq.v1.QueueService.Session:output_type -> replyq.v1.SessionResponse
+	67,  // 211: replyq.v1.AdminService.CreateQueue:output_type -> replyq.v1.CreateQueueResponse
+	69,  // 212: replyq.v1.AdminService.GetQueue:output_type -> replyq.v1.GetQueueResponse
+	71,  // 213: replyq.v1.AdminService.ListQueues:output_type -> replyq.v1.ListQueuesResponse
+	73,  // 214: replyq.v1.AdminService.UpdateQueue:output_type -> replyq.v1.UpdateQueueResponse
+	75,  // 215: replyq.v1.AdminService.DeleteQueue:output_type -> replyq.v1.DeleteQueueResponse
+	77,  // 216: replyq.v1.AdminService.PurgeQueue:output_type -> replyq.v1.PurgeQueueResponse
+	79,  // 217: replyq.v1.AdminService.ListMessages:output_type -> replyq.v1.ListMessagesResponse
+	83,  // 218: replyq.v1.AdminService.DeleteMessages:output_type -> replyq.v1.DeleteMessagesResponse
+	85,  // 219: replyq.v1.AdminService.RedriveMessages:output_type -> replyq.v1.RedriveMessagesResponse
+	87,  // 220: replyq.v1.AdminService.EndPipe:output_type -> replyq.v1.EndPipeResponse
+	89,  // 221: replyq.v1.AdminService.WatchQueues:output_type -> replyq.v1.WatchQueuesResponse
+	63,  // 222: replyq.v1.AdminService.GetServerStatistics:output_type -> replyq.v1.GetServerStatisticsResponse
+	197, // [197:223] is the sub-list for method output_type
+	171, // [171:197] is the sub-list for method input_type
+	171, // [171:171] is the sub-list for extension type_name
+	171, // [171:171] is the sub-list for extension extendee
+	0,   // [0:171] is the sub-list for field type_name
 }
 
 func init() { file_api_queue_proto_init() }
@@ -8052,7 +8380,7 @@ func file_api_queue_proto_init() {
 		(*Result_EnqueueBatch)(nil),
 		(*Result_Error)(nil),
 	}
-	file_api_queue_proto_msgTypes[73].OneofWrappers = []any{
+	file_api_queue_proto_msgTypes[77].OneofWrappers = []any{
 		(*EndPipeRequest_Handle)(nil),
 		(*EndPipeRequest_MessageId)(nil),
 	}
@@ -8062,7 +8390,7 @@ func file_api_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_queue_proto_rawDesc), len(file_api_queue_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   86,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -872,17 +872,18 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AdminService_CreateQueue_FullMethodName     = "/replyq.v1.AdminService/CreateQueue"
-	AdminService_GetQueue_FullMethodName        = "/replyq.v1.AdminService/GetQueue"
-	AdminService_ListQueues_FullMethodName      = "/replyq.v1.AdminService/ListQueues"
-	AdminService_UpdateQueue_FullMethodName     = "/replyq.v1.AdminService/UpdateQueue"
-	AdminService_DeleteQueue_FullMethodName     = "/replyq.v1.AdminService/DeleteQueue"
-	AdminService_PurgeQueue_FullMethodName      = "/replyq.v1.AdminService/PurgeQueue"
-	AdminService_ListMessages_FullMethodName    = "/replyq.v1.AdminService/ListMessages"
-	AdminService_DeleteMessages_FullMethodName  = "/replyq.v1.AdminService/DeleteMessages"
-	AdminService_RedriveMessages_FullMethodName = "/replyq.v1.AdminService/RedriveMessages"
-	AdminService_EndPipe_FullMethodName         = "/replyq.v1.AdminService/EndPipe"
-	AdminService_WatchQueues_FullMethodName     = "/replyq.v1.AdminService/WatchQueues"
+	AdminService_CreateQueue_FullMethodName         = "/replyq.v1.AdminService/CreateQueue"
+	AdminService_GetQueue_FullMethodName            = "/replyq.v1.AdminService/GetQueue"
+	AdminService_ListQueues_FullMethodName          = "/replyq.v1.AdminService/ListQueues"
+	AdminService_UpdateQueue_FullMethodName         = "/replyq.v1.AdminService/UpdateQueue"
+	AdminService_DeleteQueue_FullMethodName         = "/replyq.v1.AdminService/DeleteQueue"
+	AdminService_PurgeQueue_FullMethodName          = "/replyq.v1.AdminService/PurgeQueue"
+	AdminService_ListMessages_FullMethodName        = "/replyq.v1.AdminService/ListMessages"
+	AdminService_DeleteMessages_FullMethodName      = "/replyq.v1.AdminService/DeleteMessages"
+	AdminService_RedriveMessages_FullMethodName     = "/replyq.v1.AdminService/RedriveMessages"
+	AdminService_EndPipe_FullMethodName             = "/replyq.v1.AdminService/EndPipe"
+	AdminService_WatchQueues_FullMethodName         = "/replyq.v1.AdminService/WatchQueues"
+	AdminService_GetServerStatistics_FullMethodName = "/replyq.v1.AdminService/GetServerStatistics"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -945,6 +946,9 @@ type AdminServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, INTERVAL_INVALID (under 100 ms or over 1 h).
 	WatchQueues(ctx context.Context, in *WatchQueuesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchQueuesResponse], error)
+	// GetServerStatistics returns figures of the server as a whole, over all tenants: its memory, its journal and its disk. It
+	// is answered also while the disk does not keep up.
+	GetServerStatistics(ctx context.Context, in *GetServerStatisticsRequest, opts ...grpc.CallOption) (*GetServerStatisticsResponse, error)
 }
 
 type adminServiceClient struct {
@@ -1074,6 +1078,16 @@ func (c *adminServiceClient) WatchQueues(ctx context.Context, in *WatchQueuesReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_WatchQueuesClient = grpc.ServerStreamingClient[WatchQueuesResponse]
 
+func (c *adminServiceClient) GetServerStatistics(ctx context.Context, in *GetServerStatisticsRequest, opts ...grpc.CallOption) (*GetServerStatisticsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetServerStatisticsResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetServerStatistics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -1134,6 +1148,9 @@ type AdminServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, INTERVAL_INVALID (under 100 ms or over 1 h).
 	WatchQueues(*WatchQueuesRequest, grpc.ServerStreamingServer[WatchQueuesResponse]) error
+	// GetServerStatistics returns figures of the server as a whole, over all tenants: its memory, its journal and its disk. It
+	// is answered also while the disk does not keep up.
+	GetServerStatistics(context.Context, *GetServerStatisticsRequest) (*GetServerStatisticsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -1176,6 +1193,9 @@ func (UnimplementedAdminServiceServer) EndPipe(context.Context, *EndPipeRequest)
 }
 func (UnimplementedAdminServiceServer) WatchQueues(*WatchQueuesRequest, grpc.ServerStreamingServer[WatchQueuesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchQueues not implemented")
+}
+func (UnimplementedAdminServiceServer) GetServerStatistics(context.Context, *GetServerStatisticsRequest) (*GetServerStatisticsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetServerStatistics not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -1389,6 +1409,24 @@ func _AdminService_WatchQueues_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_WatchQueuesServer = grpc.ServerStreamingServer[WatchQueuesResponse]
 
+func _AdminService_GetServerStatistics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetServerStatisticsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetServerStatistics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetServerStatistics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetServerStatistics(ctx, req.(*GetServerStatisticsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1435,6 +1473,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EndPipe",
 			Handler:    _AdminService_EndPipe_Handler,
+		},
+		{
+			MethodName: "GetServerStatistics",
+			Handler:    _AdminService_GetServerStatistics_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

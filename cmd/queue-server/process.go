@@ -70,14 +70,18 @@ func (p *process) open() (err error) {
 		MaxPayload: int(p.MaxPayload), NoReflection: p.NoReflection,
 		MaxConnections: p.MaxConnections, MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
 	}
+	var space *spaceWatch
 	if p.store != nil {
+		space = newSpaceWatch(p.store, uint64(p.MinFreeSpace), p.log)
+		cfg.Journal = space.figures
 		p.durability(&cfg)
 	}
 	if p.server, err = server.New(cfg); err != nil {
 		return err
 	}
 	if p.store != nil {
-		p.space = watchSpace(p.store, p.broker, p.server, uint64(p.MinFreeSpace), p.log)
+		space.start(p.broker, p.server)
+		p.space = space
 		p.backups = takeBackups(p.store, p.DataDir, p.log)
 	}
 	p.announce(p.log, p.listener.Addr(), p.server, p.apiKeys, limit)

@@ -19,25 +19,39 @@ const (
 	spaceEvery = time.Second
 )
 
-// A spaceWatch looks how much room the disk has. While there is little, the broker takes nothing new and the server is not
+// A spaceWatch looks every second how much room the disk has. While there is little, the broker takes nothing new and the server is not
 // ready: what lets go of things needs some room, too.
 type spaceWatch struct {
-	store  *disk.Store
+	store  store
 	broker *broker.Broker
 	server *server.Server
 	least  uint64 // 0: by the size of the file system
 	log    *slog.Logger
 
-	full bool
-	end  chan struct{}
-	wg   sync.WaitGroup
+	end chan struct{}
+	wg  sync.WaitGroup
+
+	mu     sync.Mutex
+	full   bool
+	space  disk.Space // as it was last
+	wanted uint64     // free bytes
 }
 
-func watchSpace(store *disk.Store, b *broker.Broker, s *server.Server, least uint64, log *slog.Logger) *spaceWatch {
-	w := &spaceWatch{store: store, broker: b, server: s, least: least, log: log, end: make(chan struct{})}
-	w.look() // before the first client
+// A store is what the watch looks at: a [disk.Store].
+type store interface {
+	Space() (disk.Space, error)
+	Stats() disk.Stats
+}
+
+func newSpaceWatch(store store, least uint64, log *slog.Logger) *spaceWatch {
+	return &spaceWatch{store: store, least: least, log: log, end: make(chan struct{})}
+}
+
+// start looks for the first time, before there is a client, and then again and again.
+func (w *spaceWatch) start(b *broker.Broker, s *server.Server) {
+	w.broker, w.server = b, s
+	w.look()
 	w.wg.Go(w.run)
-	return w
 }
 
 func (w *spaceWatch) run() {
@@ -58,12 +72,23 @@ func (w *spaceWatch) look() {
 	if err != nil {
 		return // what is wrong with the disk shows in the journal
 	}
-	least := w.mark(space)
-	full := space.Free < least || w.full && space.Free < least+least/16 // not to and fro
-	if full == w.full {
-		return
+	if w.note(space) {
+		w.tell(space)
 	}
-	w.full = full
+}
+
+// note reports whether it has become full, or has room again.
+func (w *spaceWatch) note(space disk.Space) (changed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.space, w.wanted = space, w.mark(space)
+	was := w.full
+	w.full = space.Free < w.wanted || was && space.Free < w.wanted+w.wanted/16 // not to and fro
+	return w.full != was
+}
+
+func (w *spaceWatch) tell(space disk.Space) {
+	full := w.isFull()
 	w.broker.SetDiskFull(full)
 	w.server.SetReady(!full)
 	level, text := slog.LevelInfo, "the disk has room again: all is taken"
@@ -71,7 +96,25 @@ func (w *spaceWatch) look() {
 		level, text = slog.LevelWarn, "the disk is nearly full: new messages and pipes are refused; make room, or lower --min-free-space"
 	}
 	w.log.Log(context.Background(), level, text,
-		slog.Uint64("free", space.Free), slog.Uint64("wanted", least), slog.Uint64("store", space.Store))
+		slog.Uint64("free", space.Free), slog.Uint64("wanted", w.mark(space)), slog.Uint64("store", space.Store))
+}
+
+func (w *spaceWatch) isFull() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full
+}
+
+// figures are what the server tells of the store.
+func (w *spaceWatch) figures() server.JournalFigures {
+	st := w.store.Stats()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return server.JournalFigures{
+		Batches: st.Batches, Bytes: st.Bytes, Written: st.Written,
+		Sizes: st.Size.Counts[:], SizeSum: st.Size.Sum, Latencies: st.Latency.Counts[:], LatencySum: st.Latency.Sum,
+		Store: w.space.Store, Free: w.space.Free, WantsFree: w.wanted, NearlyFull: w.full,
+	}
 }
 
 // mark is how much room there has to be.

@@ -90,7 +90,7 @@ var hints = []struct {
 }{
 	{client.ReasonCredentialsMissing, "give an API key: REPLYQ_API_KEY or --api-key-file"},
 	{client.ReasonCredentialsInvalid, "give another API key (REPLYQ_API_KEY or --api-key-file); queue-server new-api-key makes one"},
-	{client.ReasonHandleInvalid, "copy the handle whole; handles of a server that has no --key-file end with its process"},
+	{client.ReasonHandleInvalid, "copy the handle whole; handles of a server that has neither --data-dir nor --key-file end with its process"},
 	{client.ReasonHandleKind, "send handles begin with qh1s_, receive handles with qh1r_, leases with qh1l_"},
 	{client.ErrNoConsumer, "start a consumer, e.g. queuectl work QUEUE -- CMD, or leave --require-consumer out"},
 	{client.ErrExpired, "more time with --timeout; queuectl queues shows whether anybody consumes the queue"},
@@ -105,6 +105,9 @@ var hints = []struct {
 	{client.ReasonQueueFull, "again later, or have the queue hold more: queuectl update QUEUE --max-length"},
 	{client.ReasonQueueNotEmpty, "--force, or empty it first: queuectl purge"},
 	{client.ReasonPipeFull, "again later, or have somebody read: queuectl receive"},
+	{client.ReasonDiskFull, "make room on the server's disk: queuectl stats shows how much it wants"},
+	{client.ReasonJournalSlow, "again in a moment: the server's disk does not keep up, queuectl stats shows how it does"},
+	{client.ReasonJournalFailed, "see to the server's disk, and start the server again"},
 	{client.ReasonDraining, "again in a moment: the server is going down, or another one is coming up"},
 }
 

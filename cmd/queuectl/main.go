@@ -66,6 +66,7 @@ type cli struct {
 	Redrive        redriveCmd        `cmd:"" help:"Put dead messages back, with their failures set to 0." example:"queuectl redrive reports --to reports.again"`
 	End            endCmd            `cmd:"" help:"Revoke a pipe: it ends REVOKED for all who wait on it." example:"queuectl end qh1s_… 'stopped by operations'"`
 	Watch          watchCmd          `cmd:"" help:"Show the figures of queues as they change." example:"queuectl watch reports. --interval 5s"`
+	Stats          statsCmd          `cmd:"" help:"Show what the server uses, and what its journal does." example:"queuectl stats --json"`
 	Info           infoCmd           `cmd:"" help:"Show the server's version, durability and limits, and who you are to it." example:"queuectl info --server 10.0.0.5:7420"`
 	Version        versionCmd        `cmd:"" help:"Print the version of queuectl." example:"queuectl version"`
 }

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/replyq/replyq/api/queuepb"
+)
+
+// JournalFigures are what a journal tells of itself since it was opened.
+type JournalFigures struct {
+	Batches, Bytes uint64 // that were kept
+	Written        uint64 // bytes written to the disk for them
+	// Sizes (bytes) and Latencies (nanoseconds) count batches by powers of two: the i-th count has those below 2^i that are in
+	// no earlier one.
+	Sizes, Latencies       []uint64
+	SizeSum, LatencySum    uint64
+	Store, Free, WantsFree uint64 // bytes: of the journal, of its disk, and how many of those there shall be
+	NearlyFull             bool
+}
+
+// GetServerStatistics implements the RPC.
+func (s *adminService) GetServerStatistics(
+	context.Context, *queuepb.GetServerStatisticsRequest,
+) (*queuepb.GetServerStatisticsResponse, error) {
+	res := &queuepb.GetServerStatisticsResponse{
+		Time:             timestamppb.New(s.now()),
+		MemoryBytes:      uint64(max(s.broker.MemoryUsed(), 0)),
+		MemoryLimitBytes: uint64(s.broker.MemoryLimit()),
+	}
+	if s.journal != nil {
+		j := s.journal()
+		res.Journal = &queuepb.JournalStatistics{
+			Batches: j.Batches, BatchBytes: j.Bytes, WrittenBytes: j.Written,
+			Sizes: histogram(j.Sizes, j.SizeSum), Latencies: histogram(j.Latencies, j.LatencySum),
+			StoreBytes: j.Store, FreeBytes: j.Free, WantedFreeBytes: j.WantsFree, NearlyFull: j.NearlyFull,
+			Stalled: s.broker.Stalled() != nil,
+		}
+	}
+	return res, nil
+}
+
+// histogram leaves out the zeros at the end.
+func histogram(counts []uint64, sum uint64) *queuepb.Histogram {
+	for len(counts) > 0 && counts[len(counts)-1] == 0 {
+		counts = counts[:len(counts)-1]
+	}
+	return &queuepb.Histogram{Counts: counts, Sum: sum}
+}
