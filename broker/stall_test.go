@@ -175,7 +175,7 @@ func TestStallTakesNothingAway(t *testing.T) {
 		w, silent, c := b.attach("w"), b.attach("silent"), b.attach("c")
 		take := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w", LeaseTime: 10 * time.Second})
 		expect[*broker.Started](w, take)
-		call, receipt := c.call("q", "m", broker.PipeOptions{DisconnectGrace: 10 * time.Second})
+		_, receipt := c.call("q", "m", broker.PipeOptions{DisconnectGrace: 10 * time.Second})
 		held := w.delivered(take)
 		other := silent.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, LeaseTime: 10 * time.Second})
 		expect[*broker.Started](silent, other)
@@ -201,7 +201,7 @@ func TestStallTakesNothingAway(t *testing.T) {
 			Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w", LeaseTime: 10 * time.Second, Held: []handles.Handle{held.lease},
 		})
 		expect[*broker.Started](w, take)
-		call = c.receive(b.keys.Mint(receipt.Receive), 1)
+		call := c.receive(b.keys.Mint(receipt.Receive), 1)
 		w.send(&broker.Reply{Handle: held.replyTo, Body: []byte("v"), Lease: held.lease, Ack: true}, broker.ReplyDelivered)
 		c.replies(call, 1, "v")
 		c.ends(call, broker.EndOK)
