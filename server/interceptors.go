@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -62,8 +63,11 @@ func (s *Server) streamErrors(
 func (s *Server) status(ctx context.Context, err error) (*status.Status, metadata.MD) {
 	st, trailers, known := toStatus(err)
 	line, _ := ctx.Value(callLineKey{}).(*callLine)
-	if reason := trailers.Get(trailerReason); len(reason) > 0 && line != nil {
-		line.reason = reason[0]
+	if line != nil {
+		if reason := trailers.Get(trailerReason); len(reason) > 0 {
+			line.reason = reason[0]
+		}
+		line.ended = errors.As(err, new(*endError))
 	}
 	if !known {
 		s.log.LogAttrs(ctx, slog.LevelError, "unexpected error", slog.String("type", typeName(err)))

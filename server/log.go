@@ -27,6 +27,7 @@ type callLine struct {
 	method string
 	id     broker.Identity
 	reason string
+	ended  bool // what is wrong is how a pipe has ended
 }
 
 // reporter starts a call's line; it is the function that go-grpc-middleware's reporting interceptors take.
@@ -50,6 +51,9 @@ func (l *callLine) PostMsgReceive(any, error, time.Duration) {}
 func (l *callLine) PostCall(err error, duration time.Duration) {
 	code := status.Code(err)
 	level := levelOf(code, l.method)
+	if l.ended { // whatever code a replier chose: the call went well
+		level = min(level, slog.LevelInfo)
+	}
 	if !l.log.Enabled(l.ctx, level) {
 		return
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
@@ -92,5 +94,33 @@ func TestP25LogHasNoSecrets(t *testing.T) {
 				t.Errorf("the log has a secret: %s", form)
 			}
 		}
+	}
+}
+
+// TestRepliersErrorIsNoneOfTheServer: a replier may say INTERNAL; the server's log has no error for it.
+func TestRepliersErrorIsNoneOfTheServer(t *testing.T) {
+	out := &logs{}
+	log := slog.New(slog.NewTextHandler(out, nil))
+	bed := testbed.New(t, testbed.WithServer(func(c *server.Config) { c.Logger = log }))
+	c := dial(t, bed)
+	for _, code := range []codes.Code{codes.Unknown, codes.Internal, codes.DataLoss} {
+		opened := must[*queuepb.OpenPipeResponse](t)(c.OpenPipe(c.ctx, &queuepb.OpenPipeRequest{}))
+		must[*queuepb.ReplyResponse](t)(c.Reply(c.ctx, &queuepb.ReplyRequest{
+			Handle: opened.SendHandle, Body: &queuepb.ReplyRequest_Error{Error: &queuepb.Error{Code: int32(code)}},
+		}))
+		stream := must[grpc.ServerStreamingClient[queuepb.ReceiveResponse]](t)(c.Receive(c.ctx, &queuepb.ReceiveRequest{Handle: opened.ReceiveHandle}))
+		err := error(nil)
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if status.Code(err) != code {
+			t.Errorf("Receive() = %v, want %v", err, code)
+		}
+	}
+	if err := bed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Contains(got, "level=ERROR") || !strings.Contains(got, "level=INFO msg=call method=/replyq.v1.QueueService/Receive") {
+		t.Errorf("log = %s, want the calls as lines of level INFO", got)
 	}
 }
