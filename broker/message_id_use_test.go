@@ -20,7 +20,11 @@ func TestMessageIDsAreNotUsedAgain(t *testing.T) {
 			}
 			p.s.Submit(ops)
 			for _, e := range p.s.Take(nil) {
-				id := e.Body.(*broker.Receipt).Message
+				receipt, ok := e.Body.(*broker.Receipt)
+				if !ok {
+					t.Fatalf("got %T", e.Body)
+				}
+				id := receipt.Message
 				if seen[id] {
 					t.Fatalf("after %d messages, one has the id %v of an earlier one", len(seen), id)
 				}

@@ -252,7 +252,7 @@ func (m *model) endPipe(p *pipe, e ending) {
 	for _, o := range m.feeds(p) {
 		// In another shard it comes there when it comes; and one that is due at this moment ends by itself.
 		if o.receive.Shard() == p.receive.Shard() && !m.isDue(o.dueAt()) {
-			m.later(func() { m.passEnd(o) })
+			m.later(func() { m.later(func() { m.passEnd(o) }) }) // the inner pipe looks for them, and tells them
 		}
 	}
 	answered := e.reason == broker.EndOK || e.reason == broker.EndFailed

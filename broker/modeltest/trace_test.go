@@ -33,6 +33,7 @@ func (d *bed) absorb() {
 			}
 		case *broker.LeaseLost:
 			if x := m.byID(b.Message); x != nil && x.attempt == b.Attempt {
+				m.finish() // what follows from one that was lost before comes first
 				m.fireLease(x)
 			}
 		case *broker.WaiterGone:
