@@ -225,7 +225,11 @@ func (s *service) EnqueueBatch(
 	if err := c.checkBatch(req); err != nil {
 		return nil, err
 	}
-	b, ops := c.batch(req, func(i int) uint64 { return uint64(i) + 1 })
+	b := newBatch(len(req.Items))
+	ops := make([]broker.Op, 0, len(req.Items))
+	for i, item := range req.Items {
+		ops = c.batchItem(b, i, item, uint64(i)+1, ops) //nolint:gosec // small
+	}
 	if b.left > 0 {
 		bs := s.broker.Attach(c.id, broker.SessionOptions{})
 		defer bs.Close()
@@ -247,17 +251,14 @@ func (s *service) EnqueueBatch(
 			}
 		}
 	}
-	return b.response, nil
+	f := frame{keys: s.keys}
+	return f.batch(b), nil
 }
 
 // checkBatch checks the form of a batch as a whole.
 func (c *caller) checkBatch(req *queuepb.EnqueueBatchRequest) *broker.Error {
-	if len(req.Items) == 0 {
-		return refuse(reasonBatchEmpty, "items", "put at least one item into the batch")
-	}
-	if len(req.Items) > maxBatchItems {
-		return refuse(reasonBatchTooLarge, "items", fmt.Sprintf(
-			"%d items, the limit is %d: split the batch", len(req.Items), maxBatchItems))
+	if err := checkBatchItems(len(req.Items)); err != nil {
+		return err
 	}
 	if size := req.SizeVT(); size > c.srv.limits.frame {
 		return refuse(reasonBatchTooLarge, "items", fmt.Sprintf(
@@ -266,30 +267,41 @@ func (c *caller) checkBatch(req *queuepb.EnqueueBatchRequest) *broker.Error {
 	return nil
 }
 
-// A batch collects the results of an EnqueueBatch, whose items the broker takes one by one.
-type batch struct {
-	response *queuepb.EnqueueBatchResponse
-	left     int // items without a result
-	frame    frame
+func checkBatchItems(n int) *broker.Error {
+	if n == 0 {
+		return refuse(reasonBatchEmpty, "items", "put at least one item into the batch")
+	}
+	if n > maxBatchItems {
+		return refuse(reasonBatchTooLarge, "items", fmt.Sprintf(
+			"%d items, the limit is %d: split the batch", n, maxBatchItems))
+	}
+	return nil
 }
 
-// batch checks the items and makes an operation of each good one; the bad ones have their result at once.
-func (c *caller) batch(req *queuepb.EnqueueBatchRequest, id func(i int) uint64) (*batch, []broker.Op) {
-	b := &batch{
-		response: &queuepb.EnqueueBatchResponse{Results: make([]*queuepb.EnqueueBatchResult, len(req.Items))},
-		frame:    frame{keys: c.srv.keys},
+// A batch collects the results of an EnqueueBatch, whose items the broker takes one by one.
+type batch struct {
+	results []batchResult
+	left    int // items without a result
+	refused bool
+}
+
+// batchResult is what became of one item.
+type batchResult struct {
+	receipt broker.Receipt
+	err     *broker.Error
+}
+
+func newBatch(items int) *batch { return &batch{results: make([]batchResult, items)} }
+
+// batchItem checks an item and appends an operation for it; a bad one has its result at once.
+func (c *caller) batchItem(b *batch, i int, item *queuepb.EnqueueRequest, id uint64, ops []broker.Op) []broker.Op {
+	enqueue, err := c.enqueueWithPipe(item)
+	if err != nil {
+		b.refuse(i, err)
+		return ops
 	}
-	ops := make([]broker.Op, 0, len(req.Items))
-	for i, item := range req.Items {
-		enqueue, err := c.enqueueWithPipe(item)
-		if err != nil {
-			b.refuse(i, under(fmt.Sprintf("items[%d]", i), err))
-			continue
-		}
-		b.left++
-		ops = append(ops, broker.Op{ID: id(i), Request: enqueue})
-	}
-	return b, ops
+	b.left++
+	return append(ops, broker.Op{ID: id, Request: enqueue})
 }
 
 // set takes the broker's answer to item i.
@@ -297,16 +309,12 @@ func (b *batch) set(i int, body any) {
 	b.left--
 	switch body := body.(type) {
 	case *broker.Receipt:
-		b.response.Results[i] = &queuepb.EnqueueBatchResult{
-			Result: &queuepb.EnqueueBatchResult_Receipt{Receipt: b.frame.receipt(body)},
-		}
+		b.results[i].receipt = *body
 	case *broker.Error:
-		b.refuse(i, under(fmt.Sprintf("items[%d]", i), body))
+		b.refuse(i, body)
 	}
 }
 
 func (b *batch) refuse(i int, err *broker.Error) {
-	b.response.Results[i] = &queuepb.EnqueueBatchResult{
-		Result: &queuepb.EnqueueBatchResult_Error{Error: toError(err)},
-	}
+	b.results[i].err, b.refused = under(fmt.Sprintf("items[%d]", i), err), true
 }

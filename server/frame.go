@@ -125,6 +125,20 @@ func (f *frame) receipt(r *broker.Receipt) *queuepb.Receipt {
 	}
 }
 
+func (f *frame) batch(b *batch) *queuepb.EnqueueBatchResponse {
+	out := &queuepb.EnqueueBatchResponse{Results: make([]*queuepb.EnqueueBatchResult, len(b.results))}
+	for i := range b.results {
+		result := &queuepb.EnqueueBatchResult{}
+		if r := &b.results[i]; r.err != nil {
+			result.Result = &queuepb.EnqueueBatchResult_Error{Error: toError(r.err)}
+		} else {
+			result.Result = &queuepb.EnqueueBatchResult_Receipt{Receipt: f.receipt(&r.receipt)}
+		}
+		out.Results[i] = result
+	}
+	return out
+}
+
 func (f *frame) enqueued(k kind, r *broker.Receipt) *queuepb.Result {
 	if k == kindCall {
 		return called(&queuepb.CallResponse{Event: &queuepb.CallResponse_Receipt{Receipt: f.receipt(r)}})
@@ -190,8 +204,8 @@ func (f *frame) other(body any) *queuepb.Result {
 		r.Response = &queuepb.Result_Describe{Describe: f.described(body)}
 	case *queuepb.GetServerInfoResponse:
 		r.Response = &queuepb.Result_GetServerInfo{GetServerInfo: body}
-	case *queuepb.EnqueueBatchResponse:
-		r.Response = &queuepb.Result_EnqueueBatch{EnqueueBatch: body}
+	case *batch:
+		r.Response = &queuepb.Result_EnqueueBatch{EnqueueBatch: f.batch(body)}
 	}
 	return r // without a response: the operation is over, and there is nothing more to say
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -173,6 +174,14 @@ func TestResults(t *testing.T) {
 		{kindSettle, &broker.Settled{Dead: true, Receipts: []broker.Receipt{{Message: id}}}},
 		{kindSettle, &broker.Settled{}},
 		{kindSettle, &broker.Settled{Already: true, Dead: true}},
+		{kindEnqueueBatch, &batch{results: []batchResult{
+			{receipt: broker.Receipt{Message: id}},
+			{receipt: broker.Receipt{Message: id, Receive: claims(handles.Receive, 1), PipeDeadline: at, QueueCreated: true, Consumers: 9}},
+		}}},
+		{kindEnqueueBatch, &batch{refused: true, results: []batchResult{
+			{receipt: broker.Receipt{Message: id}},
+			{err: &broker.Error{Code: broker.CodeNotFound, Reason: broker.ReasonHandleUnknown, Text: strings.Repeat("unknown", 100)}},
+		}}},
 		{kindCancel, &broker.Error{Code: broker.CodeNotFound, Reason: broker.ReasonHandleUnknown, Text: "unknown"}},
 		{kindConsume, nil},
 	}

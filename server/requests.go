@@ -272,6 +272,7 @@ type requestDecoder struct {
 	call    queuepb.Operation_Call
 	reply   queuepb.Operation_Reply
 	settle  queuepb.Operation_Settle
+	batch   plainBatch
 
 	enqueueRequest queuepb.EnqueueRequest
 	callRequest    queuepb.CallRequest
@@ -302,6 +303,8 @@ func (d *requestDecoder) decode(o *inOperation) (request any, timeout *durationp
 			return &d.enqueue, nil, nil
 		case o.kind == kindSettle && d.decodeSettle(o.request):
 			return &d.settle, nil, nil
+		case o.kind == kindEnqueueBatch && d.decodeBatch(o.request):
+			return &d.batch, nil, nil
 		}
 	}
 	if wrong := d.scan.message(o.raw, operationShape, 2); wrong != faultNone {
@@ -354,6 +357,42 @@ func (d *requestDecoder) enqueued(b []byte) (queue string, message *queuepb.Mess
 		}
 	}
 	return queue, message, pipe, true
+}
+
+// A plainBatch is an EnqueueBatchRequest of items that have nothing but the frequent fields. It is decoded item by item.
+type plainBatch struct {
+	raw   []byte
+	items int
+}
+
+// decodeBatch finds out whether a batch is plain.
+func (d *requestDecoder) decodeBatch(b []byte) bool {
+	d.batch = plainBatch{raw: b}
+	var field wire.Field
+	var err error
+	for len(b) > 0 {
+		if b, err = field.Next(b); err != nil || field.Num != 1 || field.Type != protowire.BytesType {
+			return false
+		}
+		if _, _, _, ok := d.enqueued(field.Bytes); !ok {
+			return false
+		}
+		if d.batch.items++; d.batch.items > maxBatchItems {
+			return false // the scan has more to say about it
+		}
+	}
+	d.content = nil // that of an item is small
+	d.scan.elements += d.batch.items
+	return d.scan.elements <= d.scan.maxElements
+}
+
+// nextItem decodes the first item of a plain batch, or of what is left of it.
+func (d *requestDecoder) nextItem(b []byte) (item *queuepb.EnqueueRequest, rest []byte) {
+	var field wire.Field
+	rest, _ = field.Next(b) // decodeBatch has seen it
+	item = &d.enqueueRequest
+	item.Queue, item.Message, item.Pipe, _ = d.enqueued(field.Bytes)
+	return item, rest
 }
 
 // decodeMessage decodes a message with a payload, a content type and a reply_to.

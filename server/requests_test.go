@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -138,6 +139,57 @@ func TestDecode(t *testing.T) {
 	}
 	if byHand < 14 {
 		t.Errorf("%d operations were decoded by hand", byHand)
+	}
+}
+
+// TestDecodeBatch: a batch is decoded item by item as the generated code would, or by that.
+func TestDecodeBatch(t *testing.T) {
+	message := &queuepb.Message{Payload: []byte("payload"), ContentType: "text/plain"}
+	withReplyTo := &queuepb.Message{ReplyTo: &queuepb.Handle{Token: "token"}}
+	plain := []*queuepb.EnqueueRequest{
+		{Queue: "a", Message: message}, {}, {Queue: "b", Message: withReplyTo}, {Queue: "c"},
+		{Queue: "d", Message: message, Pipe: &queuepb.PipeOptions{Timeout: durationpb.New(time.Minute)}}, {Queue: "e", Message: &queuepb.Message{}},
+	}
+	for _, test := range []struct {
+		name  string
+		items []*queuepb.EnqueueRequest
+		plain bool
+	}{
+		{"plain", plain, true},
+		{"none", nil, true},
+		{"a group", append(slices.Clone(plain), &queuepb.EnqueueRequest{Group: "g"}), false},
+		{"too many", slices.Repeat(plain[:1], maxBatchItems+1), false},
+	} {
+		raw := mustMarshal(t, &queuepb.Operation{Id: 1, Request: &queuepb.Operation_EnqueueBatch{
+			EnqueueBatch: &queuepb.EnqueueBatchRequest{Items: test.items}}})
+		var o inOperation
+		if err := o.parse(raw); err != nil {
+			t.Fatal(err)
+		}
+		d := requestDecoder{scan: newScan(len(raw), 1)}
+		d.scan.maxHeap += scanHeapOperation * len(test.items)
+		request, _, err := d.decode(&o)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		b, ok := request.(*plainBatch)
+		if ok != test.plain {
+			t.Errorf("%s: plain: %v, want %v", test.name, ok, test.plain)
+		}
+		if !ok {
+			continue
+		}
+		rest := b.raw
+		for i := range b.items {
+			var item *queuepb.EnqueueRequest
+			item, rest = d.nextItem(rest)
+			if diff := cmp.Diff(test.items[i], item, protocmp.Transform(), protocmp.IgnoreEmptyMessages()); diff != "" {
+				t.Errorf("%s: item %d (-want +got):\n%s", test.name, i, diff)
+			}
+		}
+		if b.items != len(test.items) || len(rest) > 0 {
+			t.Errorf("%s: %d items, want %d; %d bytes left", test.name, b.items, len(test.items), len(rest))
+		}
 	}
 }
 

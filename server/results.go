@@ -48,8 +48,11 @@ const (
 	fieldDone       = 16 // of Result
 )
 
-// resultRoom is how long a result mostly is at most, without its body.
-const resultRoom = 400
+// resultRoom is how long a result mostly is at most, without its body, and receiptRoom how long a receipt is.
+const (
+	resultRoom  = 400
+	receiptRoom = 160
+)
 
 // room makes room for n bytes. What needs more than was said grows outside of the pool.
 func (f *outFrame) room(n int) {
@@ -121,7 +124,7 @@ func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 	f.results++
 	large := bodyOf(body)
 	if len(large) < largeBody {
-		f.room(resultRoom + len(large))
+		f.room(resultRoom + len(large) + roomOf(body))
 		large = nil
 	} else {
 		f.room(resultRoom)
@@ -139,6 +142,11 @@ func (f *outFrame) add(k kind, id uint64, done bool, body any) int {
 		b = f.receipt(b, k, body)
 	case *broker.ReplyResult:
 		b = appendOutcome(b, body)
+	case *batch:
+		if body.refused {
+			return f.addGenerated(k, id, done, body)
+		}
+		b = f.batch(b, body)
 	case *broker.Settled:
 		if len(body.Replies)+len(body.Receipts) > 0 {
 			return f.addGenerated(k, id, done, body)
@@ -167,6 +175,14 @@ func bodyOf(body any) []byte {
 		return body.Body
 	}
 	return nil
+}
+
+// roomOf is how long a result is at most beyond resultRoom and its body.
+func roomOf(body any) int {
+	if b, ok := body.(*batch); ok {
+		return len(b.results) * receiptRoom
+	}
+	return 0
 }
 
 // body appends the body of the result at hand, and returns how much of it stays outside.
@@ -243,14 +259,33 @@ func appendEndOK(b []byte, k kind, end *broker.End) []byte {
 
 func (f *outFrame) receipt(b []byte, k kind, r *broker.Receipt) []byte {
 	b, response := wire.Begin(b, protowire.Number(k), 128)
-	b, receipt := wire.Begin(b, 1, 128)
+	return response.End(f.oneReceipt(b, r))
+}
+
+// batch writes the receipts of a batch none of which was refused.
+func (f *outFrame) batch(b []byte, all *batch) []byte {
+	b, response := wire.Begin(b, protowire.Number(kindEnqueueBatch), len(all.results)*36)
+	for i := range all.results {
+		var result wire.Mark
+		b, result = wire.Begin(b, 1, 64)
+		b = result.End(f.oneReceipt(b, &all.results[i].receipt))
+	}
+	return response.End(b)
+}
+
+func (f *outFrame) oneReceipt(b []byte, r *broker.Receipt) []byte {
+	guess := 64
+	if r.Receive.Kind != 0 {
+		guess = 128
+	}
+	b, receipt := wire.Begin(b, 1, guess)
 	b = appendMessageID(b, 1, r.Message)
 	b = f.handle(b, 2, r.Receive)
 	b = appendTime(b, 3, r.PipeDeadline)
 	b = wire.AppendFlag(b, 4, r.Duplicate)
 	b = wire.AppendFlag(b, 5, r.QueueCreated)
 	b = wire.AppendNumber(b, 6, uint64(r.Consumers))
-	return response.End(receipt.End(b))
+	return receipt.End(b)
 }
 
 func appendOutcome(b []byte, r *broker.ReplyResult) []byte {

@@ -49,6 +49,7 @@ type session struct {
 	// submitMu lets one goroutine at a time tell the broker something: the receiver, or the watchdog for what is left.
 	submitMu sync.Mutex
 	ops      []broker.Op    // of the frame that is being taken; the receiver's
+	itemOps  []broker.Op    // likewise, of the items of batches
 	decoder  requestDecoder // the receiver's
 
 	mu         sync.Mutex
@@ -312,7 +313,6 @@ func (ss *session) take(in *inFrame) error {
 func (ss *session) operations(in []inOperation) (few bool, err error) {
 	ss.caller.at(ss.srv.now())
 	ops := ss.ops[:0]
-	var batches []broker.Op
 	ss.mu.Lock()
 	err = ss.registerLocked(in)
 	ss.mu.Unlock()
@@ -326,7 +326,7 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 			return false, err
 		}
 		ss.caller.content = ss.decoder.content
-		op, refused := ss.operation(o, request, timeout, &batches)
+		op, refused := ss.operation(o, request, timeout)
 		switch {
 		case refused != nil:
 			ss.answer(o.id, op.kind, refused)
@@ -341,8 +341,10 @@ func (ss *session) operations(in []inOperation) (few bool, err error) {
 			})
 		}
 	}
-	ss.submit(ops, batches)
+	ss.submit(ops, ss.itemOps)
 	clear(ops)
+	clear(ss.itemOps)
+	ss.itemOps = unlessLarge(ss.itemOps)
 	ss.ops = ops
 	ss.caller.made.reset()
 	ss.caller.at(ss.caller.now) // the frame is about to be freed
@@ -400,12 +402,15 @@ func errWindowExceeded() *broker.Error {
 		"more than %d operations wait for their answer: await some before sending more", maxWindow))
 }
 
-// operation checks and converts one operation of a frame. The items of a batch go into batches.
+// operation checks and converts one operation of a frame. The items of a batch go into itemOps.
 func (ss *session) operation(
-	o *inOperation, request any, timeout *durationpb.Duration, batches *[]broker.Op,
+	o *inOperation, request any, timeout *durationpb.Duration,
 ) (operation, *broker.Error) {
-	if b, ok := request.(*queuepb.Operation_EnqueueBatch); ok {
-		return ss.batchOps(o.id, b.EnqueueBatch, batches)
+	switch b := request.(type) {
+	case *plainBatch:
+		return ss.plainBatchOps(o.id, b)
+	case *queuepb.Operation_EnqueueBatch:
+		return ss.batchOps(o.id, b.EnqueueBatch)
 	}
 	op, err := ss.caller.operation(request)
 	if err != nil {

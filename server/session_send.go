@@ -36,6 +36,7 @@ type sender struct {
 	events   []broker.Event // as gathered, from next on not sent
 	kinds    []kind         // theirs
 	next     int
+	items    []broker.Event // of batches, as gathered
 	waiting  []heldEvent
 	held     map[uint64]int // how many events of an operation are in waiting
 	ends     []writtenEnd   // those in the frame
@@ -198,21 +199,32 @@ func (ss *session) gather() {
 	s.spent = s.spent[:0]
 	clear(s.events)
 	s.events, s.next, s.kinds = ss.broker.Take(s.events[:0]), 0, s.kinds[:0]
-	var items []broker.Event
-	if b := ss.items.Load(); b != nil {
-		items = b.Take(nil)
-	}
+	ss.gatherItems()
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	for i := range items {
-		ss.itemLocked(&items[i])
-	}
 	s.events = append(s.events, ss.local...)
 	clear(ss.local)
 	ss.local = ss.local[:0]
 	for i := range s.events {
 		s.kinds = append(s.kinds, ss.resolveLocked(&s.events[i]))
 	}
+}
+
+// gatherItems takes the answers to items of batches.
+func (ss *session) gatherItems() {
+	b := ss.items.Load()
+	if b == nil {
+		return
+	}
+	items := b.Take(ss.send.items[:0])
+	ss.mu.Lock()
+	for i := range items {
+		ss.itemLocked(&items[i])
+	}
+	ss.mu.Unlock()
+	b.Recycle(items)
+	clear(items)
+	ss.send.items = unlessLarge(items)
 }
 
 // kindGone is the kind of operations that are not open any more: the client left them, and wants no results.
@@ -250,7 +262,7 @@ func (ss *session) itemLocked(event *broker.Event) {
 	}
 	b.set(place, event.Body)
 	if b.left == 0 {
-		ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: b.response})
+		ss.local = append(ss.local, broker.Event{Op: id, Done: true, Body: b})
 	}
 }
 
