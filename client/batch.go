@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/internal/wire"
 )
 
@@ -73,20 +72,43 @@ func (c *Client) enqueueItems(ctx context.Context, items []Item, indices []int, 
 		b = appendEnqueue(b, 1, items[i].Queue, &items[i].Message, o, 0)
 	}
 	u.operation.body = m.End(b)
-	var response queuepb.EnqueueBatchResponse
-	if err := u.do(ctx, c.pick(), &response); err != nil {
-		return err
-	}
-	if len(response.GetResults()) != len(indices) {
-		return errMalformed
-	}
-	for n, r := range response.GetResults() {
-		result := &results[indices[n]]
-		if e := r.GetError(); e != nil {
-			result.Err = fromWire(e)
+	return u.do(ctx, c.pick(), &batchResponse{indices: indices, results: results})
+}
+
+// batchResponse puts the results of the items that were sent where they belong.
+type batchResponse struct {
+	indices []int
+	results []BatchResult
+}
+
+// UnmarshalVT decodes an EnqueueBatchResponse.
+func (r *batchResponse) UnmarshalVT(b []byte) error {
+	var f wire.Field
+	var err error
+	n := 0
+	for len(b) > 0 {
+		if b, err = f.Next(b); err != nil {
+			return errMalformed
+		}
+		if f.Num != 1 {
 			continue
 		}
-		result.Receipt, result.Err = receiptFromWire(r.GetReceipt())
+		if n == len(r.indices) {
+			return errMalformed
+		}
+		var item receiptIn
+		result := &r.results[r.indices[n]]
+		n++
+		*result = BatchResult{}
+		if result.Err = item.UnmarshalVT(f.Bytes); item.refusal != nil {
+			result.Err = item.refusal
+		}
+		if result.Err == nil {
+			result.Receipt = item.receipt
+		}
+	}
+	if n != len(r.indices) {
+		return errMalformed
 	}
 	return nil
 }
@@ -95,6 +117,9 @@ func (c *Client) enqueueItems(ctx context.Context, items []Item, indices []int, 
 // patience; nil if there are none.
 func refusedForNow(results []BatchResult, indices []int) (again []int, longest *Error) {
 	for _, i := range indices {
+		if results[i].Err == nil {
+			continue
+		}
 		var e *Error
 		if !errors.As(results[i].Err, &e) {
 			continue

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/handles"
 )
 
@@ -65,11 +64,8 @@ func (c *Call) Receipt() (Receipt, error) {
 	if receipt == nil {
 		return Receipt{}, c.explain(err)
 	}
-	var p queuepb.Receipt
-	if err := p.UnmarshalVT(receipt); err != nil {
-		return Receipt{}, c.explain(err)
-	}
-	return receiptFromWire(&p)
+	r, err := decodeReceipt(receipt)
+	return r, c.explain(err)
 }
 
 // One waits for the pipe's end and returns the last reply: the value of a request that has one answer. Replies before it

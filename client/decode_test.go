@@ -59,6 +59,38 @@ func TestDecodeDelivery(t *testing.T) {
 	}
 }
 
+func TestDecodeReceipt(t *testing.T) {
+	full := &queuepb.Receipt{
+		MessageId: "m", ReceiveHandle: &queuepb.Handle{Token: testHandle(t, handles.Receive, 5).Text()},
+		PipeDeadline: timestamppb.New(time.Unix(1_800_000_000, 7)), Duplicate: true, QueueCreated: true, Consumers: 3,
+	}
+	everyFieldSet(t, full)
+	for _, p := range []*queuepb.Receipt{{}, {MessageId: "m"}, {ReceiveHandle: &queuepb.Handle{}}, full} {
+		b, err := proto.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := receiptFromWire(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeReceipt(b)
+		if diff := cmp.Diff(want, got, sameHandles); err != nil || diff != "" {
+			t.Errorf("error %v (-want +got):\n%s", err, diff)
+		}
+		for n := range b {
+			_, _ = decodeReceipt(b[:n])
+		}
+	}
+	b, err := proto.Marshal(&queuepb.Receipt{ReceiveHandle: &queuepb.Handle{Token: "no handle"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeReceipt(b); err == nil {
+		t.Error("what is no handle was decoded")
+	}
+}
+
 func TestDecodeReply(t *testing.T) {
 	h := testHandle(t, handles.Receive, 5)
 	p := &queuepb.Reply{

@@ -3,8 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-
-	"github.com/replyq/replyq/api/queuepb"
 )
 
 // Enqueue stores a message in a queue and returns once it is stored. With [WithPipe], or with message.ReplyTo, answers
@@ -18,9 +16,9 @@ func (c *Client) Enqueue(ctx context.Context, queue string, message Message, opt
 	u := c.pools.unary(opEnqueue)
 	u.operation.body = appendEnqueue(u.operation.body, fieldOf(opEnqueue), queue, &message, o, 0)
 	u.repeatable = o.key != ""
-	var response queuepb.EnqueueResponse
+	var response receiptIn
 	if err := u.do(ctx, c.pick(), &response); err != nil {
 		return Receipt{}, fmt.Errorf("enqueue %q: %w", queue, err)
 	}
-	return receiptFromWire(response.GetReceipt())
+	return response.receipt, nil
 }

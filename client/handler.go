@@ -83,10 +83,16 @@ type judgement struct {
 	replies bool
 	answer  *Answer
 	err     error
-	settle  *Settlement
+	settles bool
+	settle  Settlement
 }
 
-func (j *judgement) nothing() bool { return !j.replies && j.settle == nil }
+// settled is the judgement of a delivery that has no answer.
+func settled(action SettleAction) judgement {
+	return judgement{settles: true, settle: Settlement{Action: action}}
+}
+
+func (j *judgement) nothing() bool { return !j.replies && !j.settles }
 
 // judge decides how a delivery is settled after its handler returned.
 func judge(d *Delivery, answer *Answer, err error) judgement {
@@ -95,7 +101,7 @@ func judge(d *Delivery, answer *Answer, err error) judgement {
 	case err != nil || cause != nil:
 		return judgeFailure(d, cause, answer, err)
 	case answer == nil || d.replyTo == "":
-		return judgement{settle: &Settlement{Action: SettleAck}}
+		return settled(SettleAck)
 	default:
 		return judgement{replies: true, answer: answer}
 	}
@@ -108,17 +114,17 @@ func judgeFailure(d *Delivery, cause error, answer *Answer, err error) judgement
 	case errors.Is(cause, ErrLeaseLost):
 		return judgement{}
 	case errors.Is(cause, ErrWaiterGone), err == nil && (answer == nil || d.replyTo == ""):
-		return judgement{settle: &Settlement{Action: SettleAck}}
+		return settled(SettleAck)
 	case err == nil:
 		return judgement{replies: true, answer: answer}
 	case errors.As(err, &v):
-		return judgement{settle: &Settlement{Action: v.action, Delay: v.delay, Reason: v.Error()}}
+		return judgement{settles: true, settle: Settlement{Action: v.action, Delay: v.delay, Reason: v.Error()}}
 	case errors.As(err, &p):
-		return judgement{settle: &Settlement{Action: SettleRetry, Reason: p.Error()}}
+		return judgement{settles: true, settle: Settlement{Action: SettleRetry, Reason: p.Error()}}
 	case errors.Is(cause, ErrDraining):
-		return judgement{settle: &Settlement{Action: SettleRelease}}
+		return settled(SettleRelease)
 	case d.replyTo == "":
-		return judgement{settle: &Settlement{Action: SettleRetry, Reason: err.Error()}}
+		return judgement{settles: true, settle: Settlement{Action: SettleRetry, Reason: err.Error()}}
 	default:
 		return judgement{replies: true, err: err}
 	}

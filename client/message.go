@@ -5,6 +5,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/wire"
 )
 
 // Message is what a producer sends. Its memory is the caller's again as soon as the method that took it returns.
@@ -85,6 +86,65 @@ func receiptFromWire(p *queuepb.Receipt) (Receipt, error) {
 		r.PipeDeadline = p.GetPipeDeadline().AsTime()
 	}
 	return r, nil
+}
+
+// decodeReceipt takes a Receipt apart by hand: it comes for every message. decode_test.go holds it against the generated
+// code.
+func decodeReceipt(b []byte) (r Receipt, err error) {
+	var f wire.Field
+	for len(b) > 0 {
+		if b, err = f.Next(b); err != nil {
+			return Receipt{}, errMalformed
+		}
+		switch f.Num {
+		case 1:
+			r.MessageID = string(f.Bytes)
+		case 2:
+			token := tokenOf(f.Bytes)
+			if token == "" {
+				continue
+			}
+			if r.ReceiveHandle, err = handles.Parse(token); err != nil {
+				return Receipt{}, err
+			}
+		case 3:
+			r.PipeDeadline = timeOf(f.Bytes)
+		case 4:
+			r.Duplicate = f.Number != 0
+		case 5:
+			r.QueueCreated = f.Number != 0
+		case 6:
+			r.Consumers = int(uint32(f.Number)) //nolint:gosec // as the contract has it
+		}
+	}
+	return r, nil
+}
+
+// receiptIn is a response that has a receipt as its first field, as EnqueueResponse and an item's result have.
+type receiptIn struct {
+	receipt Receipt
+	refusal *Error // instead, in an item's result
+}
+
+// UnmarshalVT decodes it.
+func (r *receiptIn) UnmarshalVT(b []byte) error {
+	var f wire.Field
+	var err error
+	for len(b) > 0 && err == nil {
+		if b, err = f.Next(b); err != nil {
+			return errMalformed
+		}
+		switch f.Num {
+		case 1:
+			r.receipt, err = decodeReceipt(f.Bytes)
+		case 2:
+			var p queuepb.Error
+			if err = p.UnmarshalVT(f.Bytes); err == nil {
+				r.refusal = fromWire(&p)
+			}
+		}
+	}
+	return err
 }
 
 // handleFromWire gives the zero handle for none.

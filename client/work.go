@@ -125,7 +125,7 @@ func (w *worker) handle(d *Delivery, stopping bool) {
 	var err error
 	switch {
 	case stopping:
-		w.settle(d, judgement{settle: &Settlement{Action: SettleRelease}})
+		w.settle(d, settled(SettleRelease))
 		return
 	case d.ended() != nil: // nobody waits, or it is lost: not worth beginning
 	default:
@@ -169,7 +169,7 @@ func (w *worker) settle(d *Delivery, j judgement) {
 	} else {
 		e.operation = operation{sink: e, kind: opSettle, leased: true, patient: true}
 		e.takeBody()
-		e.body = d.appendSettle(e.body, j.settle)
+		e.body = d.appendSettle(e.body, &j.settle)
 	}
 	if err := w.consumer.link.submitNow(&e.operation); err != nil {
 		e.settled(fromStatus(err, nil))
