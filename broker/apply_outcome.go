@@ -29,8 +29,11 @@ func (st *state) applyOutcome(f *factpb.Outcome) {
 		st.usage.add(tenantOfKey(o.key), KeptOutcomes, outcomeSize*grown)
 	}
 	// A reply that waited for room is answered after operations that came later.
-	for i := len(o.entries) - 1; i > 0 && o.entries[i].op < o.entries[i-1].op; i-- {
-		o.entries[i], o.entries[i-1] = o.entries[i-1], o.entries[i]
+	if last := len(o.entries) - 1; last > 0 && o.entries[last].op < o.entries[last-1].op {
+		late := o.entries[last]
+		i := sort.Search(last, func(i int) bool { return o.entries[i].op > late.op })
+		copy(o.entries[i+1:], o.entries[i:last])
+		o.entries[i] = late
 	}
 }
 
