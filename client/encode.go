@@ -127,6 +127,14 @@ func appendEnqueue(b []byte, num protowire.Number, queue string, msg *Message, o
 	return m.End(appendMessage(b, 2, msg))
 }
 
+// appendReplyPrefix writes what is the same in all replies of a stream.
+func appendReplyPrefix(b []byte, r *replyRequest) []byte {
+	b = appendToken(b, 1, r.to)
+	b = wire.AppendFlag(b, 8, r.more)
+	b = appendToken(b, 9, r.lease)
+	return wire.AppendFlag(b, 10, r.ack)
+}
+
 // appendReply writes a ReplyRequest.
 func appendReply(b []byte, num protowire.Number, r *replyRequest) []byte {
 	size := 0
@@ -134,15 +142,16 @@ func appendReply(b []byte, num protowire.Number, r *replyRequest) []byte {
 		size = len(r.answer.Payload)
 	}
 	b, m := wire.Begin(b, num, size+2*handleSize+16)
-	b = appendToken(b, 1, r.to)
+	if r.prefix != nil {
+		b = append(b, r.prefix...)
+	} else {
+		b = appendReplyPrefix(b, r)
+	}
 	if r.answer != nil {
 		b = wire.AppendText(b, 5, r.answer.ContentType)
 		b = appendHeaders(b, 6, r.answer.Headers)
 		b = appendHandles(b, 7, r.answer.Handles)
 	}
-	b = wire.AppendFlag(b, 8, r.more)
-	b = appendToken(b, 9, r.lease)
-	b = wire.AppendFlag(b, 10, r.ack)
 	b = wire.AppendText(b, 11, r.replyID)
 	switch { // last, see appendMessage
 	case r.err != nil:

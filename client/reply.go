@@ -69,6 +69,7 @@ type replyRequest struct {
 	lease   string
 	ack     bool
 	replyID string
+	prefix  []byte // to, more, lease and ack, encoded before; may be nil
 }
 
 // WithMore keeps the pipe open for further replies. Without it a reply ends the pipe.

@@ -24,8 +24,9 @@ const (
 // handler returns, [Delivery.Reply], [Delivery.Settle] and so on) flushes first, so that nothing overtakes the stream's
 // replies and the waiter gets all or none of an answer that ends OK.
 type ReplyStream struct {
-	d   *Delivery
-	ctx context.Context
+	d      *Delivery
+	ctx    context.Context
+	prefix []byte // of each reply
 
 	wake chan struct{} // holds one: something has changed, for the goroutine that waits
 
@@ -45,6 +46,7 @@ type ReplyStream struct {
 func (d *Delivery) ReplyStream(ctx context.Context) *ReplyStream {
 	if d.stream == nil {
 		d.stream = &ReplyStream{d: d, ctx: ctx, wake: make(chan struct{}, 1)}
+		d.stream.prefix = appendReplyPrefix(nil, &replyRequest{to: d.replyTo, lease: d.lease, more: true})
 	}
 	return d.stream
 }
@@ -59,7 +61,7 @@ func (s *ReplyStream) Send(answer Answer) error {
 	}
 	answer.Headers = s.d.consumer.client.headersUnder(s.ctx, answer.Headers)
 	r := s.take()
-	r.body = appendReply(r.body, fieldOf(opReply), &replyRequest{to: s.d.replyTo, lease: s.d.lease, answer: &answer, more: true})
+	r.body = appendReply(r.body, fieldOf(opReply), &replyRequest{prefix: s.prefix, answer: &answer})
 	r.size = len(r.body)
 	err := s.await(func() bool {
 		if len(s.refused) > 0 || s.under >= replyWindow || s.under > 0 && s.bytes+r.size > replyWindowBytes {
