@@ -22,7 +22,7 @@ import (
 // Disks that are full, hang or fail.
 
 // exitJournal is how a server ends whose disk has failed.
-const exitJournal = 4
+const exitJournal = 5
 
 // ballast is the file that takes the room away.
 const ballast = "ballast"

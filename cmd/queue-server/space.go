@@ -13,13 +13,14 @@ import (
 
 // How much room there has to be unless --min-free-space says so.
 const (
-	leastFree  = 128 << 20
-	mostFree   = 2 << 30
-	freeShare  = 20 // a twentieth of the file system
-	spaceEvery = time.Second
+	leastFree = 128 << 20
+	mostFree  = 2 << 30
+	freeShare = 20 // a twentieth of the file system
+	// spaceEvery is so short that even a fast disk does not take leastFree meanwhile.
+	spaceEvery = 100 * time.Millisecond
 )
 
-// A spaceWatch looks every second how much room the disk has. While there is little, the broker takes nothing new and the server is not
+// A spaceWatch looks ten times a second how much room the disk has. While there is little, the broker takes nothing new and the server is not
 // ready: what lets go of things needs some room, too.
 type spaceWatch struct {
 	store  store

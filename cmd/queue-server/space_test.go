@@ -37,7 +37,7 @@ func (r *room) set(free uint64, err error) {
 	r.space.Free, r.err = free, err
 }
 
-// TestSpaceWatch: a disk that fills is noticed within a second, and so is room; in between nothing goes to and fro.
+// TestSpaceWatch: a disk that fills is noticed at once, and so is room; in between nothing goes to and fro.
 func TestSpaceWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := broker.Open(broker.Config{})
