@@ -200,6 +200,8 @@ func (d *bed) settle() {
 // advance lets time pass, from one moment at which the model has something due to the next.
 func (d *bed) advance(by time.Duration) {
 	d.t.Logf("%v is let pass", by)
+	d.m.timed = true
+	defer func() { d.m.timed = false }()
 	end := d.now().Add(by)
 	for d.now() < end {
 		next := end

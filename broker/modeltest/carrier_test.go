@@ -78,7 +78,7 @@ func (m *model) lost(p *pipe, fate broker.EndReason, replyTo bool) {
 	if p.state != open || m.carried(p, false) || p.outside && (acked(fate) || !replyTo) {
 		return
 	}
-	if m.bed.shards > 1 { // which one the pipe's shard heard of last is open
+	if m.bed.shards > 1 || m.timed { // which one the pipe's shard heard of last is open, and so is the order of what is due at once
 		is := m.bed.endOf(p)
 		if at := m.bed.describe(p); is == broker.EndOpen && at != nil && at.Outside { // perhaps by a token in a reply elsewhere that was in vain
 			p.outside = true

@@ -20,6 +20,7 @@ type model struct {
 	turns     uint64   // deliveries so far
 	step      uint64   // moments at which the broker came to rest, so far
 	withdraw  bool     // a queue may have lost its last consumer
+	timed     bool     // what happens, happens because its time has come
 	work      []func() // what follows from what was done, in the order in which it came up
 	// carriedOut are operations that may be repeated under their numbers.
 	carriedOut []carriedOut

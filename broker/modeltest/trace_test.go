@@ -32,7 +32,7 @@ func (d *bed) absorb() {
 				d.t.Fatalf("message %v was delivered to %s: %s", b.Message, k.consumer.id, why)
 			}
 		case *broker.LeaseLost:
-			if x := m.byID(b.Message); x != nil && x.attempt == b.Attempt {
+			if x := m.byID(b.Message); x != nil && x.attempt == b.Attempt && x.state == leased {
 				m.finish() // what follows from one that was lost before comes first
 				m.fireLease(x)
 			}
