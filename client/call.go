@@ -42,7 +42,11 @@ func (c *Client) Call(ctx context.Context, queue string, message Message, option
 		r.timeout = timeoutUnits(cmp.Or(o.pipe.Timeout, defaultTimeout))
 	}
 	message.Headers = c.headersUnder(ctx, message.Headers)
+	large := r.takeRoom(&c.buffers, len(message.Payload))
 	r.body = appendEnqueue(r.body, fieldOf(opCall), queue, &message, o, timeout)
+	if large {
+		r.lend(&c.buffers)
+	}
 	r.repeatable = o.key != ""
 	err := error(nil)
 	if ctx.Err() != nil {

@@ -21,7 +21,7 @@ type outFrame struct {
 // outside is a body that is not copied into the frame: it stands before buf[at:].
 type outside struct {
 	at   int
-	body []byte
+	body mem.Buffer
 }
 
 // pieces is the frame for gRPC.
@@ -34,7 +34,7 @@ func (f *outFrame) pieces(pool *buffers.Pool) mem.BufferSlice {
 	for _, o := range f.outside {
 		var before mem.Buffer
 		before, rest = mem.SplitUnsafe(rest, o.at-at)
-		all = append(all, before, mem.SliceBuffer(o.body))
+		all = append(all, before, o.body)
 		at = o.at
 	}
 	return append(all, rest)

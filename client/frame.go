@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -61,7 +62,13 @@ func (f *frame) encode(pool *buffers.Pool) *outFrame {
 	for _, op := range f.operations {
 		var cut int
 		if b, cut = op.appendTo(b); cut > 0 {
-			out.outside = append(out.outside, outside{cut, op.body})
+			body := op.lent
+			if body == nil {
+				body = mem.SliceBuffer(op.body)
+			} else {
+				body.Ref()
+			}
+			out.outside = append(out.outside, outside{cut, body})
 		}
 	}
 	if f.creditBytes != 0 {

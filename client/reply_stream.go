@@ -61,7 +61,12 @@ func (s *ReplyStream) Send(answer Answer) error {
 	}
 	answer.Headers = s.d.consumer.client.headersUnder(s.ctx, answer.Headers)
 	r := s.take()
+	pool := &s.d.consumer.client.buffers
+	large := r.takeRoom(pool, len(answer.Payload))
 	r.body = appendReply(r.body, fieldOf(opReply), &replyRequest{prefix: s.prefix, answer: &answer})
+	if large {
+		r.lend(pool)
+	}
 	r.size = len(r.body)
 	err := s.await(func() bool {
 		if len(s.refused) > 0 || s.under >= replyWindow || s.under > 0 && s.bytes+r.size > replyWindowBytes {
@@ -168,6 +173,9 @@ func (s *ReplyStream) failLocked(err error) {
 func (s *ReplyStream) left(r *streamReply) {
 	s.under--
 	s.bytes -= r.size
+	if r.lent != nil {
+		r.freeBody()
+	}
 	if cap(r.body) <= maxPooledBody {
 		s.spare = append(s.spare, r)
 	}

@@ -159,13 +159,19 @@ func (w *worker) settle(d *Delivery, j judgement) {
 	e.d, e.w = d, w
 	if j.replies {
 		e.operation = operation{sink: e, kind: opReply, leased: true, patient: true}
-		e.takeBody()
 		e.answered = j.answer != nil
 		if len(d.Headers) > 0 { // else the context carries nothing
 			j.answer = w.client.answerUnder(d.Context(), j.answer)
 		}
+		large := j.answer != nil && e.takeRoom(&w.client.buffers, len(j.answer.Payload))
+		if !large {
+			e.takeBody()
+		}
 		reply := replyRequest{answer: j.answer, err: j.err, to: d.replyTo, lease: d.lease, ack: true}
 		e.body = appendReply(e.body, fieldOf(opReply), &reply)
+		if large {
+			e.lend(&w.client.buffers)
+		}
 	} else {
 		e.operation = operation{sink: e, kind: opSettle, leased: true, patient: true}
 		e.takeBody()
