@@ -1,3 +1,5 @@
+//go:build linux
+
 package integration_test
 
 import (
@@ -33,7 +35,7 @@ func newImage(t *testing.T, size int64) *image {
 			t.Skipf("skipped: there is no %s here", program)
 		}
 	}
-	dir := t.TempDir()
+	dir := imageDir(t)
 	i := &image{t: t, file: filepath.Join(dir, "image"), dir: filepath.Join(dir, "mounted")}
 	if err := os.Mkdir(i.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -45,11 +47,23 @@ func newImage(t *testing.T, size int64) *image {
 		t.Fatal(err)
 	}
 	// Whole from the start: what the kernel initializes later on would be written while the image is copied.
-	tool(t, "mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", i.file)
+	tool(t, "mkfs.ext4", "-q", "-m", "0", "-N", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0", i.file)
 	if out, err := i.inside("true").CombinedOutput(); err != nil {
 		t.Skipf("skipped: a file system cannot be mounted here: %v: %s", err, out)
 	}
 	return i
+}
+
+// imageDir is a directory for an image: in memory, if there is such a place, where the kernel has nothing to wait for but
+// what it does with the image itself.
+func imageDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "replyq-image-") //nolint:usetesting // not where t.TempDir is
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // of no use any more, whether or not it is gone
+	return dir
 }
 
 // inside is a command that runs where the image is mounted.
@@ -136,12 +150,10 @@ func (i *image) device(s *server) string {
 		i.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == i.dir {
-			for _, field := range fields {
-				if device, ok := strings.CutPrefix(field, "/dev/"); ok {
-					return device
-				}
-			}
+		place, source, _ := strings.Cut(line, " - ")
+		fields, of := strings.Fields(place), strings.Fields(source)
+		if len(fields) > 4 && fields[4] == i.dir && len(of) > 1 {
+			return strings.TrimPrefix(of[1], "/dev/")
 		}
 	}
 	i.t.Fatalf("nothing is mounted at %s:\n%s", i.dir, text)

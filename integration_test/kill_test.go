@@ -8,6 +8,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/internal/faultload"
 	"github.com/replyq/replyq/internal/history"
 )
 
@@ -34,7 +35,7 @@ func TestLossIsSeen(t *testing.T) {
 	const stored = 100
 	r := newRigOf(t, localServer, nil)
 	n := r.begin()
-	enqueueMany(t.Context(), t, r.quick(), n.history, "stored", stored, 100)
+	enqueueMany(t.Context(), t, r.quick(), n.history, "stored", stored, 100, 1000)
 	n.pass(500 * time.Millisecond)
 	n.crash(n.kill)
 	n.pass(200 * time.Millisecond)
@@ -50,7 +51,7 @@ func TestP01KilledLazyServers(t *testing.T) {
 	const cycles, interval = 2, time.Second
 	r := newRig(t, "--fsync-interval", interval.String())
 	for range scaled(t, 1) {
-		n := r.begin()
+		n := r.beginWith(faultload.Config{Lossy: true})
 		for range cycles {
 			n.pass(2 * time.Second)
 			n.crash(n.kill)
@@ -158,7 +159,7 @@ func TestP19ServesSoonAgain(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	r := newRig(t)
-	enqueueMany(ctx, t, r.quick(), history.New(), "stored", stored, 200)
+	enqueueMany(ctx, t, r.quick(), history.New(), "stored", stored, 200, 1000)
 	r.kill()
 	began := time.Now()
 	r.start()
@@ -183,10 +184,9 @@ func TestP19ServesSoonAgain(t *testing.T) {
 	}
 }
 
-// enqueueMany stores messages of a size and notes them.
-func enqueueMany(ctx context.Context, t *testing.T, c *client.Client, h *history.History, queue string, n, size int) {
+// enqueueMany stores messages of a size, so many in a batch, and notes them.
+func enqueueMany(ctx context.Context, t *testing.T, c *client.Client, h *history.History, queue string, n, size, batch int) {
 	t.Helper()
-	batch := min(1000, (2<<20)/size)
 	for from := 0; from < n; from += batch {
 		var items []client.Item
 		var ends []func(history.Event)

@@ -1,8 +1,13 @@
+//go:build linux
+
 package integration_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/replyq/replyq/internal/faultload"
 )
 
 // imageSize is as much as a store takes that is not yet worth tidying, and more.
@@ -34,9 +39,11 @@ func TestP01PowerCutsOfLazyServers(t *testing.T) {
 	for range scaled(t, 1) {
 		i := newImage(t, imageSize)
 		r := newRigOf(t, i.server, []string{"--data-dir", i.store(), "--fsync-interval", interval.String()})
-		n := r.begin()
-		for range cycles {
+		n := r.beginWith(faultload.Config{Lossy: true})
+		c := r.quick()
+		for cycle := range cycles {
 			n.pass(2 * time.Second)
+			enqueueMany(t.Context(), t, c, n.history, fmt.Sprintf("stored.%d", cycle), 100, 100, 1000)
 			n.crash(func() { i.cutPower(n.server) })
 		}
 		lost += len(n.finish(lazy(interval)).LostPostfix)

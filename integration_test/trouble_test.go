@@ -1,3 +1,5 @@
+//go:build linux
+
 package integration_test
 
 import (
@@ -21,8 +23,11 @@ import (
 
 // Disks that are full, hang or fail.
 
-// exitJournal is how a server ends whose disk has failed.
-const exitJournal = 5
+// How a server ends whose disk has failed, and one whose store is damaged.
+const (
+	exitDisk    = 5
+	exitDamaged = 6
+)
 
 // ballast is the file that takes the room away.
 const ballast = "ballast"
@@ -81,7 +86,7 @@ func TestP24DiskNearlyFull(t *testing.T) {
 	r := newRigOf(t, i.server, []string{"--data-dir", i.store()})
 	n := r.begin()
 	n.pass(500 * time.Millisecond)
-	i.fill(r.server, 8<<20)
+	i.fill(r.server, 64<<20)
 	r.awaitHealth(t, healthpb.HealthCheckResponse_NOT_SERVING)
 	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
@@ -128,8 +133,8 @@ func TestP24DiskFull(t *testing.T) {
 // checkFailedDisk: the server has ended because of the disk, and said so.
 func (n *round) checkFailedDisk() {
 	n.t.Helper()
-	if code := n.wait(n.t, patience); code != exitJournal {
-		n.t.Errorf("exit code %d, want %d", code, exitJournal)
+	if code := n.wait(n.t, patience); code != exitDisk {
+		n.t.Errorf("exit code %d, want %d", code, exitDisk)
 	}
 	if !strings.Contains(n.log.String(), `"level":"ERROR"`) {
 		n.t.Error("the log says nothing of an error")

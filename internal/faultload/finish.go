@@ -3,6 +3,7 @@ package faultload
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/replyq/replyq/api/queuepb"
@@ -10,7 +11,7 @@ import (
 	"github.com/replyq/replyq/internal/history"
 )
 
-// awaitEmpty waits until nothing is in any queue but dead messages: three times in a row, for what goes from shard to
+// awaitEmpty waits until nothing is in any queue of the load but dead messages: three times in a row, for what goes from shard to
 // shard is in none for a moment.
 func awaitEmpty(ctx context.Context, c *client.Client) error {
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -19,6 +20,9 @@ func awaitEmpty(ctx context.Context, c *client.Client) error {
 		queues, err := c.Queues(ctx, "")
 		left := uint64(0)
 		for _, q := range queues {
+			if !slices.Contains(Queues(), q.GetName()) {
+				continue // somebody else's
+			}
 			s := q.GetStatistics()
 			left += s.GetReady() + s.GetInFlight() + s.GetDelayed()
 		}

@@ -34,6 +34,9 @@ type Config struct {
 	Producers int
 	// Window is how many answers a producer waits for at a time. Default 16.
 	Window int
+	// Lossy leaves out nested handles: where what was confirmed may be lost, their pipes may wait for replies that are
+	// gone, until their deadlines.
+	Lossy bool
 }
 
 // The queues of the load.

@@ -69,6 +69,9 @@ func (l *Load) produce(c *client.Client, name string, r *rand.Rand) {
 		case window <- struct{}{}:
 		}
 		q := draw(r, history.ID{Producer: name, Counter: counter})
+		if q.do == doNested && l.config.Lossy {
+			q.do = doFuture
+		}
 		if !q.waits {
 			l.enqueue(c, q)
 			<-window

@@ -75,6 +75,7 @@ type message struct {
 	acked      uint32      // the attempt of an ack that is certain
 	done       bool        // it was settled for good, or may have been
 	left       bool
+	seen       time.Duration // when anything was seen of it last
 }
 
 type waiter struct {
@@ -88,7 +89,7 @@ type queue struct {
 	first  time.Duration // when something was accepted there first
 	used   bool
 	is     bool            // at the end
-	orders map[string]int  // last counter of a first delivery, by producer
+	orders map[group]int   // last counter of a first delivery
 	seen   map[string]bool // messages
 }
 
@@ -143,7 +144,7 @@ func (c *checker) message(id string) *message {
 func (c *checker) queue(name string) *queue {
 	q := c.queues[name]
 	if q == nil {
-		q = &queue{orders: make(map[string]int), seen: make(map[string]bool)}
+		q = &queue{orders: make(map[group]int), seen: make(map[string]bool)}
 		c.queues[name] = q
 	}
 	return q
@@ -223,7 +224,7 @@ func (c *checker) delivered(i int, e Event) {
 	}
 	c.sends[e.ID].became(e.Message, !c.uncertain(e.At))
 	m := c.message(e.Message)
-	m.send = e.ID
+	m.send, m.seen = e.ID, e.At
 	if m.acked > 0 && e.Attempt > m.acked {
 		r.find(&r.AckedAgain, "%v was acked at attempt %d, and delivered again as attempt %d", e.ID, m.acked, e.Attempt)
 	}
@@ -242,10 +243,14 @@ func (c *checker) inOrder(e Event) {
 		return
 	}
 	q.seen[e.Message] = true
-	if last, ok := q.orders[e.ID.Producer]; ok && last > e.ID.Counter {
+	g := group{producer: e.ID.Producer}
+	if c.rules.Lossy > 0 {
+		g.boot = c.boot(e.At) // a crash may have what was delivered come again as if for the first time
+	}
+	if last, ok := q.orders[g]; ok && last > e.ID.Counter {
 		c.report.find(&c.report.OutOfOrder, "%v came first after %d in %q", e.ID, last, e.Queue)
 	}
-	q.orders[e.ID.Producer] = e.ID.Counter
+	q.orders[g] = e.ID.Counter
 }
 
 func (c *checker) settled(i int, e Event) {
@@ -259,7 +264,7 @@ func (c *checker) settled(i int, e Event) {
 	if e.Output.Refused || e.Kind == Retry {
 		return
 	}
-	m.done = true
+	m.done, m.seen = true, e.At
 	if !e.Output.Unknown && !c.uncertain(e.At) {
 		m.acked = e.Attempt
 	}
@@ -273,7 +278,7 @@ func (c *checker) left(e Event) {
 	}
 	c.sends[e.ID].became(e.Message, true)
 	m := c.message(e.Message)
-	m.send, m.left = e.ID, true
+	m.send, m.left, m.seen = e.ID, true, e.At
 	if m.acked > 0 {
 		c.report.find(&c.report.AckedAgain, "%v was acked at attempt %d, and is left", e.ID, m.acked)
 	}

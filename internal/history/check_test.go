@@ -102,7 +102,8 @@ func TestCheck(t *testing.T) {
 
 		{"the last before a crash are lost, and may", begin().done(1).send(2, Accepted).crash().done(3).end(), lossy(2 * time.Second), nil},
 		{"lost too long before a crash", begin().done(1).send(2, Accepted).idle().idle().idle().crash().end(), lossy(2 * time.Second), []string{"1 lost too early"}},
-		{"lost in between, shortly before a crash", begin().done(1).send(2, Accepted).done(3).crash().end(), lossy(9 * time.Second), []string{"1 lost-middle"}},
+		{"lost in between, shortly before a crash", begin().send(1, Accepted).send(2, Accepted).send(3, Accepted).crash().left(1).left(3).end(), lossy(9 * time.Second), []string{"1 lost-middle"}},
+		{"lost among what was done before", begin().done(1).send(2, Accepted).done(3).crash().end(), lossy(9 * time.Second), nil},
 		{"an ack is lost shortly before a crash", begin().done(1).crash().deliver(1, 2).settle(1, 2, Ack, Output{}).end(), lossy(9 * time.Second), nil},
 		{"an ack is lost long before a crash", begin().done(1).idle().idle().crash().deliver(1, 2).settle(1, 2, Ack, Output{}).end(), lossy(time.Second), []string{"1 delivered after an ack"}},
 		{"sent again after it was lost", begin().send(1, Accepted).crash().send(1, Accepted).note(Event{What: Delivered, ID: ID{"p", 1}, Queue: "q", Message: "other", Attempt: 1}).end(), lossy(2 * time.Second), []string{"1 duplicates"}},

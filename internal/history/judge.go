@@ -17,8 +17,8 @@ func (c *checker) checkSends() {
 		}
 	}
 	for _, s := range c.order {
-		if len(s.messages) > 0 && s.tries == s.refusals {
-			r.find(&r.Unexpected, "%v was refused each time, and is the messages %q", s.id, s.messages)
+		if len(s.certain) > 0 && s.tries == s.refusals { // a message that was lost may have been refused afterwards
+			r.find(&r.Unexpected, "%v was refused each time, and is the messages %q", s.id, s.certain)
 		}
 		if len(s.certain) > 1 {
 			r.find(&r.Duplicates, "%v became the messages %q", s.id, s.certain)
@@ -28,8 +28,8 @@ func (c *checker) checkSends() {
 			groups[g] = append(groups[g], s)
 		}
 	}
-	for _, g := range groups {
-		c.place(g)
+	for g, sends := range groups {
+		c.place(sends, g.boot)
 	}
 }
 
@@ -39,13 +39,18 @@ type group struct {
 	boot            int
 }
 
-// place says of what is lost where in its group that was: before all that is not, after all of it, or in between. That
-// all of a group is lost counts as its end.
-func (c *checker) place(g []*send) {
+// place says of what is lost where in its group that was: before all that is not, after all of it, or in between. Where
+// a crash may lose something, what was done before it says nothing: that might be lost too, and nobody would know. That
+// nothing survives counts as the end of the group.
+func (c *checker) place(g []*send, boot int) {
 	slices.SortFunc(g, func(a, b *send) int { return a.id.Counter - b.id.Counter })
+	after := time.Duration(0)
+	if c.rules.Lossy > 0 && boot < len(c.crashes) {
+		after = c.crashes[boot].to
+	}
 	first, last := len(g), -1
 	for i, s := range g {
-		if !c.lost(s) {
+		if c.survives(s, after) {
 			first, last = min(first, i), i
 		}
 	}
@@ -66,6 +71,14 @@ func (c *checker) place(g []*send) {
 			r.find(&r.LostEarly, "%v, accepted after %v, too long before a crash", s.id, s.at)
 		}
 	}
+}
+
+// survives tells whether something is seen of a send after a time.
+func (c *checker) survives(s *send, after time.Duration) bool {
+	return slices.ContainsFunc(s.messages, func(id string) bool {
+		m := c.messages[id]
+		return m != nil && m.seen >= after && (m.done || m.left)
+	})
 }
 
 // lost tells whether something that was accepted was neither done, nor is it left.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,7 +42,7 @@ type rig struct {
 // newRig makes a rig on a new data directory, and starts the server.
 func newRig(t *testing.T, flags ...string) *rig {
 	t.Helper()
-	return newRigOf(t, localServer, append(flags, "--data-dir", dataDir(t)))
+	return newRigOf(t, localServer, append(flags, "--data-dir", dataDir(t), "--allow-tmpfs"))
 }
 
 // localServer is a server in the test's own world of files.
@@ -99,30 +98,11 @@ func fixedAddress(t *testing.T) string {
 	return ""
 }
 
-// dataDir makes a directory on a disk, for a journal that is not to be in memory.
+// dataDir names a directory for a journal.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		t.Fatal(err)
-	}
-	if fs.Type != tmpfsMagic {
-		return filepath.Join(dir, "store")
-	}
-	dir, err := os.MkdirTemp(".", ".store-") //nolint:usetesting // t.TempDir is in memory here
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // of no use any more, whether or not it is gone
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "store")
+	return filepath.Join(t.TempDir(), "store")
 }
-
-const tmpfsMagic = 0x01021994
 
 // A round is a load and the history of it.
 type round struct {
@@ -132,11 +112,14 @@ type round struct {
 }
 
 // begin starts a load on the server.
-func (r *rig) begin() *round {
+func (r *rig) begin() *round { return r.beginWith(faultload.Config{}) }
+
+func (r *rig) beginWith(config faultload.Config) *round {
 	r.t.Helper()
 	r.rounds++
 	n := &round{rig: r, history: history.New()}
-	config := faultload.Config{Addr: r.addr, History: n.history, Seed: r.random.Uint64(), Name: fmt.Sprintf("r%d.", r.rounds)}
+	config.Addr, config.History, config.Seed = r.addr, n.history, r.random.Uint64()
+	config.Name = fmt.Sprintf("r%d.", r.rounds)
 	load, err := faultload.Start(config)
 	if err != nil {
 		r.t.Fatal(err)
