@@ -110,7 +110,7 @@ func noise(n int) []byte {
 	return out
 }
 
-var churnFlag = flag.Int("disk.churn", 500_000, "how many messages of 200 bytes go through the store in the test of space")
+var churnFlag = flag.Int("disk.churn", 300_000, "how many messages of 200 bytes go through the store in the test of space")
 
 // TestSpaceAfterChurn has many messages go through a store in which next to nothing is live. It is trimmed like a shard does
 // it, when the log is 64 MB long, and must stay small.

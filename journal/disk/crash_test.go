@@ -14,7 +14,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("disk.seed", 0, "seed of the random tests; 0: a new one each time")
-	crashFlag = flag.Int("disk.crashes", 60, "how often the crash test cuts the power")
+	crashFlag = flag.Int("disk.crashes", 40, "how often the crash test cuts the power")
 )
 
 func newRand(t testing.TB) *rand.Rand {

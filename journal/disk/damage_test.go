@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"path"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 	"github.com/replyq/replyq/journal"
 )
 
-var damageFlag = flag.Int("disk.damages", 150, "how many bits the damage test flips in each store")
+var damageFlag = flag.Int("disk.damages", 60, "how many bits the damage test flips in each store")
 
 // A specimen is a store at rest, and what was confirmed in it.
 type specimen struct {
@@ -250,4 +251,30 @@ func TestMissing(t *testing.T) {
 			sp.expect(t, "the loss", name, fs, nil)
 		}
 	})
+}
+
+// TestGap takes batches away without anything else being wrong: only their positions tell.
+func TestGap(t *testing.T) {
+	for _, gone := range []journal.Position{1, 5, 10} {
+		s := mustOpen(t, small(vfs.NewMem(), 1))
+		j := mustJournal(t, s, 0)
+		for p := journal.Position(1); p <= 10; p++ {
+			if _, err := j.Append(t.Context(), content(0, p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		key := batchKey(0, gone)
+		if err := s.db.Delete(key[:], nil); err != nil {
+			t.Fatal(err)
+		}
+		n, failed := 0, error(nil)
+		for _, err := range j.Read(t.Context(), 0) {
+			n++
+			failed = err
+		}
+		if n != int(gone) || !errors.Is(failed, ErrDamaged) || !strings.Contains(failed.Error(), fmt.Sprintf("batches %d to %d of shard 0", gone, gone)) {
+			t.Errorf("without batch %d: %d steps, %v", gone, n, failed)
+		}
+		closeStore(t, s)
+	}
 }
