@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/replyq/replyq/api/queuepb"
 )
 
@@ -40,6 +42,36 @@ func TestP04PayloadsComeAsTheyWere(t *testing.T) {
 			Handle: d.Message.ReplyTo, Lease: d.Lease, Ack: true, Body: &queuepb.ReplyRequest_Payload{Payload: d.Message.Payload}})
 		if reply := next().GetReply(); !bytes.Equal(reply.GetPayload(), sent) {
 			t.Errorf("a payload of %d bytes came back otherwise than it was sent", length)
+		}
+	}
+}
+
+// TestLargePayloadBesideOthers: a large payload that comes with what needs closer looks, in one operation, stays the only
+// one that is it, and has nothing else with it.
+func TestLargePayloadBesideOthers(t *testing.T) {
+	c := newClient(t)
+	consumer := c.consume(&queuepb.ConsumeRequest{Queues: []string{"work"}, MaxInFlight: 10})
+	s := c.openSession(&queuepb.Hello{})
+	large := bytes.Repeat([]byte("large"), 100_000)
+	s.do(operationOf(1, &queuepb.EnqueueBatchRequest{Items: []*queuepb.EnqueueRequest{
+		{Queue: "work", Message: &queuepb.Message{Payload: large}},
+		{Queue: "work", Message: &queuepb.Message{Payload: []byte("second")}, Priority: 3},
+		{Queue: "work", Message: &queuepb.Message{Payload: []byte("third")}},
+	}}))
+	unknown := &queuepb.Message{Payload: large}
+	unknown.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), []byte("unknown")))
+	s.do(operationOf(2, &queuepb.EnqueueRequest{Queue: "work", Message: unknown}))
+	got := make(map[string]int)
+	for range 4 {
+		m := c.delivery(consumer).Message
+		got[string(m.Payload)]++
+		if n := len(m.ProtoReflect().GetUnknown()); n > 0 {
+			t.Errorf("%d bytes of unknown fields were delivered", n)
+		}
+	}
+	if got[string(large)] != 2 || got["second"] != 1 || got["third"] != 1 {
+		for payload, n := range got {
+			t.Errorf("%d times a payload of %d bytes: %.20q", n, len(payload), payload)
 		}
 	}
 }

@@ -306,6 +306,7 @@ func (d *requestDecoder) decode(o *inOperation) (request any, timeout *durationp
 		case o.kind == kindEnqueueBatch && d.decodeBatch(o.request):
 			return &d.batch, nil, nil
 		}
+		d.content = nil // it may have been set before there was something else
 	}
 	if wrong := d.scan.message(o.raw, operationShape, 2); wrong != faultNone {
 		return nil, nil, wrong.error()
