@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -149,63 +146,6 @@ func (d directory) readFormat() (format, error) {
 	return f, nil
 }
 
-// make makes a store. The format is written last: until it is there, a start begins from the beginning.
-func (s *Store) make(shards int) error {
-	strange, err := s.dir.strange()
-	if err != nil {
-		return err
-	}
-	if len(strange) > 0 {
-		return fmt.Errorf("%s has no store and is not empty (%s is in it): choose another directory", s.dir.path, strange[0])
-	}
-	if err := s.fs.MkdirAll(s.dir.file(logName), 0o700); err != nil {
-		return err
-	}
-	if err := s.openLog(s.pebbleOptions()); err != nil {
-		return err
-	}
-	err = s.finish(format{newNumber(), shards})
-	if err != nil {
-		err = errors.Join(err, s.db.Close())
-	}
-	return err
-}
-
-func (s *Store) finish(f format) error {
-	empty, err := s.empty()
-	if err != nil {
-		return damaged(err)
-	}
-	if !empty {
-		return fmt.Errorf("%w: %s is missing, and there are batches: put the file back from a backup",
-			ErrDamaged, s.dir.file(formatName))
-	}
-	keys, err := s.dir.has(keysName)
-	if err == nil && !keys {
-		err = s.dir.write(keysName, newKeys(time.Now()))
-	}
-	if err == nil {
-		err = s.dir.checkKeys()
-	}
-	s.format, s.marks = f, make(marks, f.shards)
-	if err == nil {
-		err = s.dir.write(marksName, s.marks.encode())
-	}
-	if err == nil {
-		err = s.dir.write(formatName, f.encode())
-	}
-	return err
-}
-
-func (s *Store) empty() (bool, error) {
-	it, err := s.db.NewIter(nil)
-	if err != nil {
-		return false, err
-	}
-	found := it.First()
-	return !found, errors.Join(it.Error(), it.Close())
-}
-
 func (s *Store) openLog(options *pebble.Options) error {
 	db, err := openPebble(s.dir.file(logName), options)
 	if err == nil && s.err() != nil { // in the background
@@ -231,40 +171,6 @@ func openPebble(dir string, options *pebble.Options) (db *pebble.DB, err error) 
 	return pebble.Open(dir, options)
 }
 
-// damaged marks an error of Pebble's about damage as one.
-func damaged(err error) error {
-	if pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
-		return damage(err)
-	}
-	return err
-}
-
-// damagedLog does so when an old log cannot be opened: what is none of the system's errors, or of a file that is not there,
-// is damage.
-func damagedLog(err error) error {
-	var number syscall.Errno
-	if errors.Is(err, ErrDamaged) || errors.As(err, &number) && number != syscall.ENOENT || errors.Is(err, os.ErrPermission) {
-		return err
-	}
-	return damage(err)
-}
-
-func damage(err error) error {
-	return fmt.Errorf("%w: %w: restore the directory from a backup", ErrDamaged, plain{err})
-}
-
-// A plain error has the text of one of Pebble's in one line.
-type plain struct{ error }
-
-// Error implements error.
-func (e plain) Error() string {
-	text := strings.ReplaceAll(e.error.Error(), "<corruption detail carrier>", "")
-	return strings.Join(strings.Fields(text), " ")
-}
-
-// Unwrap is for errors.Is.
-func (e plain) Unwrap() error { return e.error }
-
 // Number returns the number of the store: random, fixed when it was made, and part of every handle.
 func (s *Store) Number() uint32 { return s.format.number }
 
@@ -273,106 +179,6 @@ func (s *Store) Shards() int { return s.format.shards }
 
 // Keys returns the path of the file with the keys that sign handles.
 func (s *Store) Keys() string { return s.dir.file(keysName) }
-
-// Failed returns a channel that gets an error when the disk failed. Nothing is kept any more then, and the process has to
-// end: the next start tells what was.
-func (s *Store) Failed() <-chan error { return s.failed }
-
-// fail ends the store. The first error is the one that counts.
-func (s *Store) fail(err error) {
-	err = fmt.Errorf("%s: the disk failed: %w", s.dir.path, err)
-	if s.failure.CompareAndSwap(nil, &err) {
-		s.failed <- err
-		close(s.ended)
-	}
-}
-
-// err is the reason why the store is no more, if so.
-func (s *Store) err() error {
-	if p := s.failure.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// backgroundError takes errors of what Pebble does on its own. It would repeat at once what has just failed.
-func (s *Store) backgroundError(err error) {
-	s.fail(err)
-	if s.gate.live.Load() {
-		_ = s.gate.hold()
-	}
-	<-time.After(50 * time.Millisecond)
-}
-
-// enter is called before Pebble is used, and leave after it: it must not be closed meanwhile.
-func (s *Store) enter() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return journal.ErrClosed
-	}
-	s.users.Add(1)
-	return nil
-}
-
-func (s *Store) leave() { s.users.Done() }
-
-// stopped says whether who uses Pebble for long has to leave.
-func (s *Store) stopped() error {
-	if s.ctx.Err() != nil {
-		return journal.ErrClosed
-	}
-	return nil
-}
-
-// commit writes to the store and returns when it is kept. It may block for as long as the disk does, and for ever when the
-// disk has failed: who cannot wait also looks at ended.
-func (s *Store) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.leave()
-	if err := s.err(); err != nil {
-		return err
-	}
-	if err := s.db.Apply(b, sync); err != nil {
-		s.fail(err)
-	}
-	return s.err()
-}
-
-// await does something that blocks, and leaves it when the context or the store ends first.
-func (s *Store) await(ctx context.Context, do func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- do() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.ended:
-		return s.err()
-	}
-}
-
-// syncEvery is the goroutine that makes batches durable that did not wait for it.
-func (s *Store) syncEvery() {
-	tick := time.NewTicker(s.options.FsyncInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			b := s.db.NewBatch()
-			if err := b.LogData(nil, nil); err != nil || s.commit(b, pebble.Sync) != nil {
-				return
-			}
-		case <-s.ended:
-			return
-		case <-s.ctx.Done():
-			return
-		}
-	}
-}
 
 // Journal opens the journal of a shard, one of 0 to Shards-1. A journal is open once at a time.
 func (s *Store) Journal(shard int) (journal.Journal, error) {

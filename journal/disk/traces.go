@@ -7,8 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"github.com/replyq/replyq/journal"
 )
 
 // The layout of a log of Pebble's: blocks of 32 KiB, in them chunks with a checksum, a length, a type, the low bits of the
@@ -100,11 +98,4 @@ func traceBatch(b []byte, m marks) {
 	if b = b[batchKeySize+max(n, 0):]; n > 0 && len(b) > 0 && b[0] == batchFormat {
 		m[shard] = max(m[shard], p-1)
 	}
-}
-
-// kept returns the position of the last batch that is kept.
-func (j *shardJournal) kept() journal.Position {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.last
 }
