@@ -139,9 +139,13 @@ func (n *round) crash(crash func()) {
 	n.t.Helper()
 	n.history.Note(history.Event{What: history.Crashed})
 	crash()
+	<-time.After(settling)
+	n.history.Note(history.Event{What: history.Back}) // before it can say anything
 	n.start()
-	n.history.Note(history.Event{What: history.Back})
 }
+
+// settling is how long clients have to read, and note, what a server has said that is gone.
+const settling = 100 * time.Millisecond
 
 // finish ends the load and checks its history.
 func (n *round) finish(rules history.Rules) *history.Report {

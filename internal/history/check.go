@@ -20,8 +20,8 @@ type Rules struct {
 // Check judges a whole history, of which all operations are over and all queues have been emptied or listed.
 func Check(events []Event, rules Rules) *Report {
 	c := &checker{
-		rules: rules, report: &Report{lossy: rules.Lossy > 0}, sends: make(map[ID]*send), messages: make(map[string]*message),
-		waiters: make(map[int]*waiter), queues: make(map[string]*queue),
+		rules: rules, report: &Report{lossy: rules.Lossy > 0}, sends: make(map[ID]*send), messages: make(map[messageKey]*message),
+		owners: make(map[string]ID), waiters: make(map[int]*waiter), queues: make(map[string]*queue),
 	}
 	for _, e := range events {
 		if e.What == Crashed || e.What == Back {
@@ -45,7 +45,8 @@ type checker struct {
 	crashes  []outage
 	sends    map[ID]*send
 	order    []*send // in the order in which they were begun
-	messages map[string]*message
+	messages map[messageKey]*message
+	owners   map[string]ID // whose a message id is for certain
 	waiters  map[int]*waiter
 	queues   map[string]*queue
 }
@@ -66,10 +67,15 @@ type send struct {
 	gaveUp   bool          // who waited for it learnt an end other than OK
 }
 
+// A messageKey names a message. Its id alone does not where a crash may lose messages: the next ones may get their ids.
+type messageKey struct {
+	id   string
+	send ID
+}
+
 // A message is what was seen of one.
 type message struct {
-	id         string
-	send       ID
+	messageKey
 	operations []porcupine.Operation
 	settling   map[int]int // begins of operations, by op
 	acked      uint32      // the attempt of an ack that is certain
@@ -132,11 +138,12 @@ func (c *checker) send(id ID) *send {
 	return s
 }
 
-func (c *checker) message(id string) *message {
-	m := c.messages[id]
+func (c *checker) message(e Event) *message {
+	key := messageKey{e.Message, e.ID}
+	m := c.messages[key]
 	if m == nil {
-		m = &message{id: id, settling: make(map[int]int)}
-		c.messages[id] = m
+		m = &message{messageKey: key, settling: make(map[int]int)}
+		c.messages[key] = m
 	}
 	return m
 }
@@ -171,7 +178,7 @@ func (c *checker) take(i int, e Event) {
 	case Corrupt:
 		r.find(&r.Corrupt, "%s got %s from %q", e.By, e.Reason, e.Queue)
 	case Settling:
-		c.message(e.Message).settling[e.Op] = i
+		c.message(e).settling[e.Op] = i
 	case Settled:
 		c.settled(i, e)
 	case Waits:
@@ -193,21 +200,26 @@ func (c *checker) accepted(e Event) {
 	if !s.accepted {
 		s.accepted, s.at = true, e.At
 	}
-	s.became(e.Message, !c.uncertain(e.At))
+	c.became(s, e.Message, !c.uncertain(e.At))
 	q := c.queue(s.queue)
 	if !q.used {
 		q.used, q.first = true, e.At
 	}
 }
 
-// became notes that a send is a message.
-func (s *send) became(message string, certain bool) {
+// became notes that a send is a message, for certain or not.
+func (c *checker) became(s *send, message string, certain bool) {
 	if !slices.Contains(s.messages, message) {
 		s.messages = append(s.messages, message)
 	}
-	if certain && !slices.Contains(s.certain, message) {
-		s.certain = append(s.certain, message)
+	if !certain || slices.Contains(s.certain, message) {
+		return
 	}
+	s.certain = append(s.certain, message)
+	if owner, ok := c.owners[message]; ok {
+		c.report.find(&c.report.Unexpected, "%v and %v are both message %s", owner, s.id, message)
+	}
+	c.owners[message] = s.id
 }
 
 func (c *checker) delivered(i int, e Event) {
@@ -222,9 +234,9 @@ func (c *checker) delivered(i int, e Event) {
 	} else if s.queue != e.Queue {
 		r.find(&r.Unexpected, "%v was sent to %q and delivered from %q", e.ID, s.queue, e.Queue)
 	}
-	c.sends[e.ID].became(e.Message, !c.uncertain(e.At))
-	m := c.message(e.Message)
-	m.send, m.seen = e.ID, e.At
+	c.became(c.sends[e.ID], e.Message, !c.uncertain(e.At))
+	m := c.message(e)
+	m.seen = e.At
 	if m.acked > 0 && e.Attempt > m.acked {
 		r.find(&r.AckedAgain, "%v was acked at attempt %d, and delivered again as attempt %d", e.ID, m.acked, e.Attempt)
 	}
@@ -254,7 +266,7 @@ func (c *checker) inOrder(e Event) {
 }
 
 func (c *checker) settled(i int, e Event) {
-	m := c.message(e.Message)
+	m := c.message(e)
 	began := int64(m.settling[e.Op])
 	o := porcupine.Operation{Input: MessageInput{Kind: e.Kind, Attempt: e.Attempt}, Output: e.Output, Call: began, Return: int64(i)}
 	if e.Output.Unknown {
@@ -276,9 +288,9 @@ func (c *checker) left(e Event) {
 		c.report.find(&c.report.Unexpected, "%v is left as %s, and was never sent", e.ID, e.Message)
 		return
 	}
-	c.sends[e.ID].became(e.Message, true)
-	m := c.message(e.Message)
-	m.send, m.left, m.seen = e.ID, true, e.At
+	c.became(c.sends[e.ID], e.Message, true)
+	m := c.message(e)
+	m.left, m.seen = true, e.At
 	if m.acked > 0 {
 		c.report.find(&c.report.AckedAgain, "%v was acked at attempt %d, and is left", e.ID, m.acked)
 	}

@@ -110,6 +110,10 @@ func TestCheck(t *testing.T) {
 		{"a wait is lost in a crash", begin().note(Event{What: Waits, Op: 1, ID: ID{"p", 1}}).crash().note(Event{What: Ended, Op: 1, Reason: "HANDLE_UNKNOWN"}).end(), lossy(time.Second), nil},
 
 		{"one send, two messages", begin().done(1).note(Event{What: Delivered, ID: ID{"p", 1}, Queue: "q", Message: "other", Attempt: 1}).end(), Rules{}, []string{"1 duplicates"}},
+		{"two sends, one message", begin().done(1).note(Event{What: Sent, Op: 9, ID: ID{"p", 2}, Queue: "q"}).note(Event{What: Accepted, Op: 9, ID: ID{"p", 2}, Queue: "q", Message: "m1"}).
+			note(Event{What: Left, ID: ID{"p", 2}, Queue: "q", Message: "m1"}).end(), Rules{}, []string{"1 unexpected"}},
+		{"the id of a message that was lost", begin().send(1, Accepted).crash().note(Event{What: Sent, Op: 9, ID: ID{"p", 2}, Queue: "q"}).note(Event{What: Accepted, Op: 9, ID: ID{"p", 2}, Queue: "q", Message: "m1"}).
+			note(Event{What: Left, ID: ID{"p", 2}, Queue: "q", Message: "m1"}).end(), lossy(2 * time.Second), nil},
 		{"nobody sent it", begin().deliver(1, 1).end(), Rules{}, []string{"1 unexpected"}},
 		{"nobody sent what is left", begin().left(1).end(), Rules{}, []string{"1 unexpected"}},
 		{"refused, and delivered", begin().send(1, Refused).deliver(1, 1).settle(1, 1, Ack, Output{}).end(), Rules{}, []string{"1 unexpected"}},

@@ -22,7 +22,7 @@ const (
 	Waits     = "waits"     // somebody begins to wait for an answer
 	Ended     = "ended"     // that is over; Reason says how, OK for the right answer
 	Crashed   = "crashed"   // the server has been killed, or the power cut
-	Back      = "back"      // it serves again
+	Back      = "back"      // it is about to start again: what it said before has been noted
 	Left      = "left"      // a message is still there at the end; Reason is its state
 	HasQueue  = "has queue" // a queue is there at the end
 )

@@ -76,7 +76,7 @@ func (c *checker) place(g []*send, boot int) {
 // survives tells whether something is seen of a send after a time.
 func (c *checker) survives(s *send, after time.Duration) bool {
 	return slices.ContainsFunc(s.messages, func(id string) bool {
-		m := c.messages[id]
+		m := c.messages[messageKey{id, s.id}]
 		return m != nil && m.seen >= after && (m.done || m.left)
 	})
 }
@@ -84,7 +84,7 @@ func (c *checker) survives(s *send, after time.Duration) bool {
 // lost tells whether something that was accepted was neither done, nor is it left.
 func (c *checker) lost(s *send) bool {
 	for _, id := range s.messages {
-		if m := c.messages[id]; m != nil && (m.done || m.left) {
+		if m := c.messages[messageKey{id, s.id}]; m != nil && (m.done || m.left) {
 			return false
 		}
 	}
