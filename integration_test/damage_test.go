@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -137,13 +136,8 @@ func checkAllThere(ctx context.Context, t *testing.T, r *rig, stored int, what s
 		t.Fatal(err)
 	}
 	seen := make(map[history.ID]bool)
-	for len(seen) < stored {
-		soon, stop := context.WithTimeout(ctx, 3*time.Second)
-		d, err := consumer.Next(soon)
-		stop()
-		if errors.Is(err, context.DeadlineExceeded) {
-			break
-		}
+	for left := r.statistics(t, "stored"); len(seen) < int(left.Ready+left.InFlight); {
+		d, err := consumer.Next(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
