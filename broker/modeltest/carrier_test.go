@@ -75,21 +75,29 @@ func (m *model) lose(c *carried, fate broker.EndReason, replyTo, replied bool) {
 // lost ends a pipe that has lost its last carrier, with that carrier's fate: of an ack BROKEN, or OK if that delivery had
 // replied. Both need all copies in custody. So do all the other fates, unless the handle was a reply_to.
 func (m *model) lost(p *pipe, fate broker.EndReason, replyTo bool) {
-	if p.state != open || m.carried(p, false) || p.outside && (acked(fate) || !replyTo) {
+	if p.state != open || m.carried(p, false) {
 		return
 	}
-	if m.bed.shards > 1 || m.timed { // which one the pipe's shard heard of last is open, and so is the order of what is due at once
+	if m.anyOrder() {
 		is := m.bed.endOf(p)
 		if at := m.bed.describe(p); is == broker.EndOpen && at != nil && at.Outside { // perhaps by a token in a reply elsewhere that was in vain
 			p.outside = true
 			return
 		}
 		if slices.Contains(p.fates, is) {
-			fate = is
+			m.endPipe(p, ending{reason: is})
+			return
 		}
+	}
+	if p.outside && (acked(fate) || !replyTo) {
+		return
 	}
 	m.endPipe(p, ending{reason: fate})
 }
+
+// anyOrder reports whether things that happen in this step have no order that can be known: those that are due at one
+// moment, and those in several shards. The model follows the broker then.
+func (m *model) anyOrder() bool { return m.timed || m.bed.shards > 1 }
 
 func acked(fate broker.EndReason) bool { return fate == broker.EndBroken || fate == broker.EndOK }
 

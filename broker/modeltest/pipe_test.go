@@ -269,6 +269,11 @@ func (m *model) parentEnded(p *pipe) {
 	if m.isDue(onTick(p.deadline)) || m.expiresNow(p) && m.bed.endOf(p) == broker.EndExpired {
 		reason = broker.EndExpired
 	}
+	if m.anyOrder() && (p.losing > 0 || p.fateStep == m.step) { // its last carrier may have gone before
+		if is := m.bed.endOf(p); is != broker.EndOpen && is != broker.EndFailed {
+			reason = is
+		}
+	}
 	if p.state < ended {
 		m.endPipe(p, ending{reason: reason})
 	}
