@@ -88,13 +88,13 @@ type result struct {
 // operation is one request of a session, from submission to its last result. It is part of whatever waits for it.
 type operation struct {
 	sink sink
-	kind opKind
 	// body is the encoded Operation without its id. Only a sink changes it, and only while it is not submitted or after
 	// it was answered.
 	body []byte
 	box  *[]byte // where body goes afterwards; nil if nowhere
 	// lent, if not nil, is body as gRPC gets it: the memory goes back to its pool when neither needs it any more.
 	lent mem.Buffer
+	kind opKind
 	// repeatable: repeating it is harmless even if the server has forgotten that it was there before, since it has an
 	// idempotency key or a reply id.
 	repeatable bool
@@ -105,18 +105,18 @@ type operation struct {
 	// credit is how many replies the server may send at first.
 	credit uint32
 
-	// What follows belongs to link.mu.
+	// What follows belongs to link.mu. The fields are in an order without padding: every call and delivery has them.
 
 	id        uint64
+	born      uint64 // link.ticks when it became young
 	state     opState
+	isYoung   bool
 	abandoned bool // nobody waits for its results
 	expecting bool // its answer will bring about another operation, which flush waits for
 	late      bool // it was sent again when the server may have forgotten that it was there before
 
 	prev, next           *operation // in link.queue or link.unanswered
 	youngPrev, youngNext *operation // in link.young
-	isYoung              bool
-	born                 uint64 // link.ticks when it became young
 }
 
 // appendTo writes the operation as a field of SessionRequest. What is large of it stays outside, before b[cut:].
