@@ -98,6 +98,7 @@ func (s *Store) syncEvery() {
 	for {
 		select {
 		case <-tick.C:
+			s.gate.due.Store(true)
 			b := s.db.NewBatch()
 			if err := b.LogData(nil, nil); err != nil || s.commit(b, pebble.Sync) != nil {
 				return

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,11 @@ type gate struct {
 	vfs.FS
 	s    *Store
 	path string // of what is Pebble's; a backup's files are none of the gate's business
+
+	// lazy lets fsyncs of logs wait until one is due. Pebble waits for the write all the same, so what it confirms the
+	// system has, and the end of the process loses nothing.
+	lazy bool
+	due  atomic.Bool
 
 	live           atomic.Bool // set when the store is open: before, errors go to who opens it
 	written, syncs atomic.Uint64
@@ -71,7 +77,7 @@ func (g *gate) file(f vfs.File, name string, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gateFile{File: f, g: g, name: name}, nil
+	return &gateFile{File: f, g: g, name: name, lazy: g.lazy && strings.HasSuffix(name, ".log")}, nil
 }
 
 // A gateFile is a file that is written, or a directory.
@@ -79,7 +85,11 @@ type gateFile struct {
 	vfs.File
 	g    *gate
 	name string
+	lazy bool // it is a log, and the store is lazy
 }
+
+// mayWait reports whether a log need not be fsynced now.
+func (f *gateFile) mayWait() bool { return f.lazy && !f.g.due.Swap(false) }
 
 // Write implements [vfs.File].
 func (f *gateFile) Write(p []byte) (int, error) {
@@ -102,12 +112,18 @@ func (f *gateFile) Preallocate(at, length int64) error {
 
 // Sync implements [vfs.File].
 func (f *gateFile) Sync() error {
+	if f.mayWait() {
+		return nil
+	}
 	f.g.syncs.Add(1)
 	return f.g.check("sync", f.name, f.File.Sync())
 }
 
 // SyncData implements [vfs.File].
 func (f *gateFile) SyncData() error {
+	if f.mayWait() {
+		return nil
+	}
 	f.g.syncs.Add(1)
 	return f.g.check("sync", f.name, f.File.SyncData())
 }
@@ -118,7 +134,13 @@ func (f *gateFile) SyncTo(length int64) (bool, error) {
 	return full, f.g.check("sync", f.name, err)
 }
 
-// Close implements [vfs.File].
+// Close implements [vfs.File]. A log is fsynced before the next one is: so what is lost is the end of what there was.
 func (f *gateFile) Close() error {
+	if f.lazy {
+		f.g.syncs.Add(1)
+		if err := f.g.check("sync", f.name, f.File.Sync()); err != nil {
+			return errors.Join(err, f.File.Close())
+		}
+	}
 	return f.g.check("close", f.name, f.File.Close())
 }

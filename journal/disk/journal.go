@@ -16,7 +16,6 @@ import (
 type shardJournal struct {
 	s      *Store
 	shard  uint16
-	sync   *pebble.WriteOptions
 	format byte
 
 	// work takes batches to the goroutine that commits them, so that Append can leave one that a disk holds.
@@ -42,11 +41,11 @@ func (s *Store) openJournal(shard uint16) (*shardJournal, error) {
 		return nil, err
 	}
 	j := &shardJournal{
-		s: s, shard: shard, sync: pebble.Sync, format: batchFormat, first: first, last: last,
+		s: s, shard: shard, format: batchFormat, first: first, last: last,
 		work: make(chan *commit), done: make(chan struct{}), end: make(chan struct{}),
 	}
 	if s.options.FsyncInterval > 0 {
-		j.sync, j.format = pebble.NoSync, batchLazy
+		j.format = batchLazy // see gate
 	}
 	go j.commit()
 	return j, nil
@@ -58,7 +57,7 @@ func (j *shardJournal) commit() {
 	for {
 		select {
 		case c := <-j.work:
-			c.result <- j.s.commit(c.batch, j.sync)
+			c.result <- j.s.commit(c.batch, pebble.Sync)
 		case <-j.end:
 			return
 		}
@@ -157,7 +156,7 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 		return nil
 	}
 	// Kept like a batch: what is trimmed does not come back.
-	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, first, before, j.sync) }); err != nil {
+	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, first, before) }); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -166,7 +165,7 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 	return nil
 }
 
-func (s *Store) trim(shard uint16, first, before journal.Position, sync *pebble.WriteOptions) error {
+func (s *Store) trim(shard uint16, first, before journal.Position) error {
 	b := s.db.NewBatch()
 	from, to, key := batchKey(shard, first), batchKey(shard, before), trimKey(shard)
 	err := b.DeleteRange(from[:], to[:], nil)
@@ -176,7 +175,7 @@ func (s *Store) trim(shard uint16, first, before journal.Position, sync *pebble.
 	if err != nil {
 		return err
 	}
-	if err := s.commit(b, sync); err != nil {
+	if err := s.commit(b, pebble.Sync); err != nil {
 		return err
 	}
 	return b.Close()

@@ -90,7 +90,7 @@ func newStore(d directory, options Options) *Store {
 		failed: make(chan error, 1), ended: make(chan struct{}), closed: make(chan struct{}),
 		mark: make(chan struct{}, 1), journals: make(map[uint16]*shardJournal),
 	}
-	s.gate = &gate{FS: d.fs, s: s, path: d.file(logName)}
+	s.gate = &gate{FS: d.fs, s: s, path: d.file(logName), lazy: options.FsyncInterval > 0}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
