@@ -107,7 +107,7 @@ func isOneLarge(data mem.BufferSlice) bool {
 		return false
 	}
 	n, _ := protowire.ConsumeVarint(first[1:])
-	return n < uint64(size) && n >= uint64(size-size/8)
+	return n < uint64(size) && n >= uint64(nearlyAll(size))
 }
 
 // join is what [mem.BufferSlice.Materialize] does, without clearing the memory first.
