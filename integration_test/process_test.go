@@ -77,9 +77,9 @@ func (p *process) collect(out io.Reader) {
 		p.wake()
 	}
 	p.err = p.cmd.Wait()
+	children.remove(p) // before anybody knows: the last test may be over then
 	close(p.exited)
 	p.wake()
-	children.remove(p)
 }
 
 func (p *process) wake() {
