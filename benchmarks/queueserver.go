@@ -110,7 +110,7 @@ func readLines(r io.Reader, lines chan<- string) {
 // kill ends it as a crash does.
 func (s *queueServer) kill() {
 	killGroup(s.cmd.Process.Pid)
-	for range s.log { //nolint:revive // to its end, before Wait closes the pipe
+	for range s.log { // to its end, before Wait closes the pipe
 	}
 	_ = s.cmd.Wait() // it was killed
 }

@@ -139,7 +139,9 @@ func (r *rig) poison(ctx context.Context, ended chan error) bool {
 	case err := <-ended:
 		ended <- err
 		leave()
-		<-delivered
+		if err := <-delivered; err == nil {
+			r.t.Error("the message was delivered after its call had ended")
+		}
 		return false
 	}
 	r.kill()

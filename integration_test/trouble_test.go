@@ -141,6 +141,16 @@ func (n *round) checkFailedDisk() {
 	}
 }
 
+// abort has the file system fail, as it does when the kernel finds its disk broken. The server stands still meanwhile: ext4
+// may tell who is in the midst of an fsync at the moment of a forced abort that all went well.
+func (i *image) abort(s *server) {
+	i.t.Helper()
+	s.signal(i.t, syscall.SIGSTOP)
+	eventually(i.t, "all threads of the server have stopped", func() bool { return stopped(i.t, s.cmd.Process.Pid) })
+	tool(i.t, "nsenter", "--mount", "--target", strconv.Itoa(s.cmd.Process.Pid), "mount", "-o", "remount,abort", i.dir)
+	s.signal(i.t, syscall.SIGCONT)
+}
+
 // A disk that fails ends the server, with its own exit code; on a disk that is well again all is there.
 func TestP24DiskFails(t *testing.T) {
 	t.Parallel()
@@ -151,7 +161,7 @@ func TestP24DiskFails(t *testing.T) {
 		n.pass(500 * time.Millisecond)
 		r.troubled = true
 		n.crash(func() {
-			tool(t, "nsenter", "--mount", "--target", strconv.Itoa(r.cmd.Process.Pid), "mount", "-o", "remount,abort", i.dir)
+			i.abort(r.server)
 			n.checkFailedDisk()
 			tool(t, "sh", "-c", `e2fsck -fy "$1" >/dev/null; test $? -le 1`, "sh", i.file)
 		})

@@ -105,9 +105,10 @@ func (f *gateFile) WriteAt(p []byte, at int64) (int, error) {
 	return n, f.g.check("write", f.name, err)
 }
 
-// Preallocate implements [vfs.File].
+// Preallocate implements [vfs.File]. That there is no room is not said before it is needed.
 func (f *gateFile) Preallocate(at, length int64) error {
-	return f.g.check("make room in", f.name, f.File.Preallocate(at, length))
+	_ = f.File.Preallocate(at, length)
+	return nil
 }
 
 // Sync implements [vfs.File].
@@ -115,8 +116,7 @@ func (f *gateFile) Sync() error {
 	if f.mayWait() {
 		return nil
 	}
-	f.g.syncs.Add(1)
-	return f.g.check("sync", f.name, f.File.Sync())
+	return f.synced(f.File.Sync())
 }
 
 // SyncData implements [vfs.File].
@@ -124,8 +124,16 @@ func (f *gateFile) SyncData() error {
 	if f.mayWait() {
 		return nil
 	}
+	return f.synced(f.File.SyncData())
+}
+
+// synced looks twice at how an fsync ended.
+func (f *gateFile) synced(err error) error {
 	f.g.syncs.Add(1)
-	return f.g.check("sync", f.name, f.File.SyncData())
+	if fd := f.Fd(); err == nil && fd != vfs.InvalidFd {
+		err = turnedReadOnly(fd)
+	}
+	return f.g.check("sync", f.name, err)
 }
 
 // SyncTo implements [vfs.File].
@@ -137,8 +145,7 @@ func (f *gateFile) SyncTo(length int64) (bool, error) {
 // Close implements [vfs.File]. A log is fsynced before the next one is: so what is lost is the end of what there was.
 func (f *gateFile) Close() error {
 	if f.lazy {
-		f.g.syncs.Add(1)
-		if err := f.g.check("sync", f.name, f.File.Sync()); err != nil {
+		if err := f.synced(f.File.Sync()); err != nil {
 			return errors.Join(err, f.File.Close())
 		}
 	}

@@ -21,4 +21,21 @@ func refuseMemory(dir string) error {
 	return nil
 }
 
+// turnedReadOnly fails if the file system of an open file is read-only. Linux does that to one that has trouble with its
+// disk, and then fsync says that all is well although nothing was written.
+func turnedReadOnly(fd uintptr) error {
+	var st unix.Statfs_t
+	for {
+		switch err := unix.Fstatfs(int(fd), &st); {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case st.Flags&unix.ST_RDONLY != 0:
+			return unix.EROFS
+		default:
+			return nil
+		}
+	}
+}
+
 func isReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }

@@ -10,4 +10,7 @@ import (
 // refuseMemory cannot tell on this system.
 func refuseMemory(string) error { return nil }
 
+// turnedReadOnly cannot tell on this system.
+func turnedReadOnly(uintptr) error { return nil }
+
 func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
