@@ -10,6 +10,7 @@ import (
 type allowance struct {
 	memory  int64 // bytes of new messages and pipes
 	replies int64 // bytes of replies that do not end their pipe
+	last    int64 // bytes that come with what frees memory: replies that end their pipe, and what a Settle carries
 	bytes   int64 // of the tenant's quota
 	pipes   int64 // likewise
 
@@ -17,7 +18,7 @@ type allowance struct {
 }
 
 // anything is the allowance where nothing is bounded.
-var anything = allowance{memory: math.MaxInt64, replies: math.MaxInt64, bytes: math.MaxInt64, pipes: math.MaxInt64} //nolint:gochecknoglobals // read only
+var anything = allowance{memory: math.MaxInt64, replies: math.MaxInt64, last: math.MaxInt64, bytes: math.MaxInt64, pipes: math.MaxInt64} //nolint:gochecknoglobals // read only
 
 // checkRoom refuses what there is no memory for, or no quota.
 func (s *shard) checkRoom(tenant uint32, bytes, pipes int) *Error {
@@ -43,10 +44,11 @@ func (s *shard) checkRoom(tenant uint32, bytes, pipes int) *Error {
 	return nil
 }
 
-// checkReplyRoom refuses a reply that leaves its pipe open, when there is no memory for it.
+// checkReplyRoom refuses a reply when there is no memory for it: one that leaves its pipe open, and when nothing at all is
+// left, one that brings much.
 func (s *shard) checkReplyRoom(r *Reply) *Error {
 	if !r.More || r.Kind != ReplyPayload {
-		return nil
+		return s.checkLastRoom(len(r.Body))
 	}
 	if s.allowed.diskFull {
 		return errDiskFull()
@@ -56,6 +58,29 @@ func (s *shard) checkReplyRoom(r *Reply) *Error {
 	}
 	return nil
 }
+
+// checkSettleRoom does so for what a Settle carries.
+func (s *shard) checkSettleRoom(r *Settle) *Error {
+	n := 0
+	for _, reply := range r.Replies {
+		n += len(reply.Body)
+	}
+	for _, e := range r.Messages {
+		n += len(e.Body)
+	}
+	return s.checkLastRoom(n)
+}
+
+// checkLastRoom refuses what brings more than it frees when the memory is full.
+func (s *shard) checkLastRoom(n int) *Error {
+	if n > freedAtLeast && s.st.usage.fresh+int64(heapSize(n)) > s.allowed.last {
+		return s.overloaded()
+	}
+	return nil
+}
+
+// freedAtLeast is about what a pipe that has ended, or a message that was settled, gives back.
+const freedAtLeast = 256
 
 // countParked counts a reply that waits for room in its pipe, or with -1 takes it off.
 func (s *shard) countParked(l *link, r *Reply, sign int32) {

@@ -52,6 +52,8 @@ const (
 	MemorySoft = 70
 	// MemoryHard is from when on nobody may.
 	MemoryHard = 85
+	// MemoryFull is from when on what ends and settles may not bring much either.
+	MemoryFull = 90
 )
 
 // eventSize is about what an event takes that waits to be sent. What it carries is its shard's.
@@ -140,7 +142,7 @@ func (b *budget) pressed() bool { return b.limit != 0 && b.used() > b.mark(Memor
 // allowance is what a tenant may add just now.
 func (b *budget) allowance(t *tenantTotal) allowance {
 	a := allowance{
-		bytes: math.MaxInt64, memory: math.MaxInt64, replies: math.MaxInt64, pipes: b.quota.Pipes - t.pipes.Load(),
+		bytes: math.MaxInt64, memory: math.MaxInt64, replies: math.MaxInt64, last: math.MaxInt64, pipes: b.quota.Pipes - t.pipes.Load(),
 		diskFull: b.diskFull.Load(),
 	}
 	has := t.bytes.Load()
@@ -151,7 +153,7 @@ func (b *budget) allowance(t *tenantTotal) allowance {
 		return a
 	}
 	used := b.used()
-	a.replies = b.mark(MemoryHard) - used
+	a.replies, a.last = b.mark(MemoryHard)-used, b.mark(MemoryFull)-used
 	a.memory = a.replies
 	if b.hasMost(has) {
 		a.memory = b.mark(MemorySoft) - used

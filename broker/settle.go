@@ -72,6 +72,9 @@ func (s *shard) settle(l *link, op *Op, r *Settle, pre *prepared) {
 		return
 	}
 	plan, err := s.planSettle(l, r, pre, source)
+	if err == nil {
+		err = s.checkSettleRoom(r)
+	}
 	if err != nil {
 		s.refuse(l, op.ID, err)
 		return

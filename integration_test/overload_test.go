@@ -245,6 +245,61 @@ func TestP20LargePayloads(t *testing.T) {
 	s.checkMemory(t, limit)
 }
 
+// TestP20UnreadReplies opens pipes, which is little, and ends each with the largest reply, which nobody reads: by bare
+// replies, and in Settles. What there is no room for is refused; ends without much of a reply are not.
+func TestP20UnreadReplies(t *testing.T) {
+	const limit, size, pipes = 128 << 20, 1 << 20, 400
+	s := startServer(t, "--memory-limit", fmt.Sprint(limit), "--log-level", "info")
+	stub := s.stub(t)
+	consumer, err := stub.Consume(t.Context(), &queuepb.ConsumeRequest{Queues: []string{"work"}, MaxInFlight: pipes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var replies []*queuepb.ReplyRequest
+	var leases []*queuepb.Handle
+	for len(replies) < pipes {
+		pipe, err := stub.OpenPipe(t.Context(), &queuepb.OpenPipeRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		replies = append(replies, &queuepb.ReplyRequest{Handle: pipe.SendHandle, Body: &queuepb.ReplyRequest_Payload{Payload: make([]byte, size)}})
+		if _, err := stub.Enqueue(t.Context(), &queuepb.EnqueueRequest{Queue: "work"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for len(leases) < pipes {
+		e, err := consumer.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := e.GetDelivery(); d != nil {
+			leases = append(leases, d.Lease)
+		}
+	}
+	refused := 0
+	for i, reply := range replies {
+		settle := &queuepb.SettleRequest{Lease: leases[i], Replies: []*queuepb.ReplyRequest{reply}}
+		if i%2 == 1 {
+			_, err = stub.Settle(t.Context(), settle)
+		} else {
+			_, err = stub.Reply(t.Context(), reply)
+		}
+		switch status.Code(err) {
+		case codes.OK:
+		case codes.ResourceExhausted:
+			refused++
+		default:
+			t.Fatalf("a last reply: %v", err)
+		}
+		reply.Body = nil
+		if _, err := stub.Settle(t.Context(), settle); err != nil {
+			t.Fatalf("an end without a reply: %v", err)
+		}
+	}
+	t.Logf("%d replies were refused", refused)
+	s.checkMemory(t, limit)
+}
+
 // TestP20StalledMessages begins large messages on many streams and goes no further: what there is of them is bounded, and
 // others are served.
 func TestP20StalledMessages(t *testing.T) {
