@@ -269,8 +269,8 @@ func (m *model) parentEnded(p *pipe) {
 	if m.isDue(onTick(p.deadline)) || m.expiresNow(p) && m.bed.endOf(p) == broker.EndExpired {
 		reason = broker.EndExpired
 	}
-	if m.anyOrder() && (p.losing > 0 || p.fateStep == m.step) { // its last carrier may have gone before
-		if is := m.bed.endOf(p); is != broker.EndOpen && is != broker.EndFailed {
+	if m.anyOrder() { // its last carrier may have gone before
+		if is := m.bed.endOf(p); is != broker.EndOpen && is != broker.EndOK && is != broker.EndFailed {
 			reason = is
 		}
 	}
