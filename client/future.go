@@ -73,7 +73,8 @@ func (f *Future[T]) UnmarshalJSON(text []byte) error { return f.handle.Unmarshal
 
 // Await waits for the value. The error is an [*EndError] if the pipe ended otherwise than OK, [ErrNoReply] if it ended
 // without a reply, or what decoding said. If ctx ends first, only this waiter leaves: a value that comes later is still
-// there for the next Await.
+// there for the next Await. Give ctx a deadline: as long as the server has never been reached, the future does not know
+// when its pipe ends, and waits on.
 func (f *Future[T]) Await(ctx context.Context) (T, error) {
 	if f.client == nil {
 		var none T

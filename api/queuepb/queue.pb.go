@@ -5398,7 +5398,8 @@ type QueueStatistics struct {
 	DeliveredTotal uint64 `protobuf:"varint,11,opt,name=delivered_total,json=deliveredTotal,proto3" json:"delivered_total,omitempty"`
 	// Messages acked since the server started.
 	AckedTotal uint64 `protobuf:"varint,12,opt,name=acked_total,json=ackedTotal,proto3" json:"acked_total,omitempty"`
-	// Failed attempts since the server started.
+	// Failed attempts since the server started: retries, leases that ran out, lost consumers. A reject is none: it shows in
+	// dead.
 	FailedTotal uint64 `protobuf:"varint,13,opt,name=failed_total,json=failedTotal,proto3" json:"failed_total,omitempty"`
 	// Messages enqueued per second, over the last 10 seconds.
 	EnqueueRate float64 `protobuf:"fixed64,14,opt,name=enqueue_rate,json=enqueueRate,proto3" json:"enqueue_rate,omitempty"`

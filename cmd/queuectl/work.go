@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -13,7 +14,7 @@ import (
 )
 
 type workCmd struct {
-	Queue       string        `arg:"" help:"The queue; made if it does not exist."`
+	Queues      string        `arg:"" name:"queue" help:"The queue, or several with commas between them; made if they do not exist."`
 	Command     []string      `arg:"" name:"cmd" help:"The command, after --."`
 	Concurrency int           `default:"1" placeholder:"N" help:"How many commands run at a time (${default})."`
 	Whole       bool          `help:"Send all that the command prints as one reply, instead of one reply per line."`
@@ -61,13 +62,14 @@ func (c *workCmd) Run(a *app) error {
 		return err
 	}
 	w := &worker{app: a, path: path, args: c.Command[1:], whole: c.Whole, limit: int(a.info.GetLimits().GetPayloadBytes())}
+	queues := strings.Split(c.Queues, ",")
 	if a.talkative() {
-		a.note("working on queue %q; Ctrl-C ends it", c.Queue)
+		a.note("working on %s; Ctrl-C ends it", c.Queues)
 	}
 	return a.client.Work(a.ctx, client.WorkConfig{
 		Concurrency: c.Concurrency, LeaseTime: c.Lease, MaxDeliveries: c.Max, IdleTime: c.Wait, DrainGrace: c.Drain,
 		ConsumerID: c.ID, DisconnectGrace: c.Grace,
-	}, w.handle, c.Queue)
+	}, w.handle, queues...)
 }
 
 // worker runs the command for deliveries.
