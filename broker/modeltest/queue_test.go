@@ -282,6 +282,13 @@ func (d *bed) redrive(t *rapid.T) {
 	all := pick(t, "dead", [][]*message{d.m.in(q, dead)})
 	sortBy(all, func(x *message) uint64 { return x.diedAt })
 	r := &broker.RedriveMessages{Queue: q.name}
+	for i, x := range all {
+		if i > 0 && x.diedStep == all[i-1].diedStep { // which of them died first is open
+			all = all[:1]
+			r.Messages = []broker.MessageID{all[0].id}
+			break
+		}
+	}
 	target := q
 	if chance(t, "elsewhere", 30) && d.shards == 1 { // with several shards a message gets a new id that nobody is told
 		r.Target = draw(t, "target", queueNames...)
