@@ -93,6 +93,16 @@ var list = []mutant{ //nolint:gochecknoglobals // constant
 		pkgs: []string{"./server", "./client"},
 	},
 	{
+		name: "of carriers that go at once the first decides",
+		file: "broker/carrier.go", from: "if p.losing--; p.losing > 0 || p.state != pipeOpen {", to: "if p.losing--; p.state != pipeOpen {",
+		pkgs: []string{"./broker"}, run: "Decides",
+	},
+	{
+		name: "tags of messages are drawn",
+		file: "broker/enqueue.go", from: "tag = uint32(s.st.order+1) &^ drawnTag", to: "tag = uint32(s.draw()) &^ drawnTag",
+		pkgs: []string{"./broker"}, run: "MessageIDs",
+	},
+	{
 		name: "nobody is told that the waiter is gone",
 		file: "broker/carrier.go", from: "if c := m.live.holder; c != nil && !c.away {", to: "if c := m.live.holder; c != nil && !c.away && reason == EndOpen {",
 		pkgs: []string{models}, run: "Pipes",
