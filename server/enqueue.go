@@ -157,7 +157,7 @@ func (c *caller) message(out *broker.Enqueue, m *queuepb.Message, lenient bool) 
 // contentBody encodes what most messages and replies have: a payload and a content type, in fields of these numbers.
 // What is large is not copied if that can be helped, and not cleared before it is.
 func (c *caller) contentBody(payloadField, typeField protowire.Number, payload []byte, contentType string) []byte {
-	if c.content != nil {
+	if c.content != nil && len(c.content) == contentSize(payload, contentType) {
 		return c.content
 	}
 	if len(payload) >= largeBody {
@@ -169,6 +169,16 @@ func (c *caller) contentBody(payloadField, typeField protowire.Number, payload [
 		b = wire.AppendBytes(b, payloadField, payload)
 	}
 	return wire.AppendText(b, typeField, contentType)
+}
+
+// contentSize is how long these two are in the shortest encoding there is. What came longer has numbers of more bytes than
+// they need, which decoders in other languages may not take, or fields twice.
+func contentSize(payload []byte, contentType string) int {
+	n := 1 + protowire.SizeBytes(len(payload))
+	if contentType != "" {
+		n += 1 + protowire.SizeBytes(len(contentType))
+	}
+	return n
 }
 
 // enqueueWithPipe is a whole EnqueueRequest.

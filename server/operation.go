@@ -24,7 +24,7 @@ type caller struct {
 	made *madeRequests
 	// sent and leased are the send handle and the lease that were found good last, as long as now stays the same.
 	sent, leased knownHandle
-	// content, if not nil, is that of the request's message or reply, which may be kept as it is.
+	// content, if not nil, is that of the request's message or reply as it came. It may be kept, if it is what would be stored.
 	content []byte
 }
 

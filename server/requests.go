@@ -269,7 +269,7 @@ type requestDecoder struct {
 	scan scan // of the frame
 	// large is from how many bytes on the content of a request may be kept as it is in the frame; 0: never.
 	large int
-	// content is that of the request that was decoded last: as it is to be stored, and not to be copied. Mostly nil.
+	// content is that of the request that was decoded last, as it came; see caller.contentBody. Mostly nil.
 	content []byte
 
 	enqueue queuepb.Operation_Enqueue
@@ -405,7 +405,7 @@ func (d *requestDecoder) decodeMessage(b []byte) bool {
 	m := &d.message
 	m.Payload, m.ContentType, m.ReplyTo = nil, "", nil
 	if d.large > 0 && len(b) >= d.large {
-		d.content = b // unless there is more, or something twice
+		d.content = b
 	}
 	var field wire.Field
 	var err error
@@ -415,18 +415,11 @@ func (d *requestDecoder) decodeMessage(b []byte) bool {
 		}
 		switch {
 		case field.Num == 1:
-			if m.Payload != nil {
-				d.content = nil
-			}
 			m.Payload = field.Bytes
 		case field.Num == 2:
-			if m.ContentType != "" {
-				d.content = nil
-			}
 			m.ContentType = textOf(field.Bytes)
 		case field.Num == 4 && m.ReplyTo == nil && decodeHandle(field.Bytes, &d.handle):
 			m.ReplyTo = &d.handle
-			d.content = nil
 		default:
 			return false
 		}
@@ -499,9 +492,6 @@ func (d *requestDecoder) decodeReply(b []byte) bool {
 		default:
 			return false
 		}
-	}
-	if r.ContentType != "" {
-		d.content = nil
 	}
 	d.reply.Reply = r
 	return true

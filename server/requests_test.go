@@ -223,6 +223,7 @@ func TestKeptContent(t *testing.T) {
 			Queue: "q", Message: &queuepb.Message{Payload: payload, ReplyTo: &queuepb.Handle{Token: send}}}}}},
 		{name: "message with headers", op: call(&queuepb.Message{Payload: payload, Headers: map[string]string{"a": "b"}})},
 		{name: "payload twice", op: twice},
+		{name: "message with a tag of two bytes", op: longTag(call(&queuepb.Message{}).GetCall(), payload)},
 		{name: "reply", op: reply(&queuepb.ReplyRequest{}), kept: true},
 		{name: "reply with a content type", op: reply(&queuepb.ReplyRequest{ContentType: "x"})},
 		{name: "reply with an id", op: reply(&queuepb.ReplyRequest{ReplyId: "id"})},
@@ -271,6 +272,12 @@ func TestKeptContent(t *testing.T) {
 			t.Errorf("%s: content of %d bytes, want %d", test.name, len(body), len(want))
 		}
 	}
+}
+
+// longTag is a call whose payload has a tag that is longer than need be.
+func longTag(r *queuepb.CallRequest, payload []byte) *queuepb.Operation {
+	r.Message.ProtoReflect().SetUnknown(append(protowire.AppendVarint([]byte{1<<3 | 2 | 0x80, 0}, uint64(len(payload))), payload...))
+	return &queuepb.Operation{Id: 1, Request: &queuepb.Operation_Call{Call: r}}
 }
 
 // overlap reports whether a part of whole is at part.
