@@ -54,7 +54,7 @@ func newQueueServer() (*queueServer, error) {
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if err := build.Run(); err != nil {
 		s.remove()
-		return nil, fmt.Errorf("build queue-server, which takes the folder of the benchmarks to run in: %w", err)
+		return nil, fmt.Errorf("build queue-server (the benchmarks have to run in their own folder): %w", err)
 	}
 	return s, nil
 }
