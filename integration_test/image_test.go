@@ -66,6 +66,14 @@ func imageDir(t *testing.T) string {
 	return dir
 }
 
+// discard removes the image before the test is over, when its server is gone.
+func (i *image) discard() {
+	i.t.Helper()
+	if err := os.RemoveAll(filepath.Dir(i.file)); err != nil {
+		i.t.Error(err)
+	}
+}
+
 // inside is a command that runs where the image is mounted.
 func (i *image) inside(args ...string) *exec.Cmd {
 	script := `mount -t ext4 -o loop "$1" "$2" && shift 2 && exec "$@"`

@@ -27,6 +27,7 @@ func TestP01PowerCuts(t *testing.T) {
 		}
 		n.finish(strict())
 		r.kill()
+		i.discard()
 	}
 }
 
@@ -48,6 +49,7 @@ func TestP01PowerCutsOfLazyServers(t *testing.T) {
 		}
 		lost += len(n.finish(lazy(interval)).LostPostfix)
 		r.kill()
+		i.discard()
 	}
 	if lost == 0 {
 		t.Error("no power cut has lost anything: the tests of power cuts prove nothing")
