@@ -15,17 +15,27 @@ import (
 // acked comes again, and all who wait get their answers.
 func TestP01KilledServers(t *testing.T) {
 	t.Parallel()
-	const cycles = 8
-	r := newRig(t)
-	for range scaled(t, 1) {
-		n := r.begin()
-		for range cycles {
-			n.pass(700 * time.Millisecond)
-			n.crash(n.kill)
+	const cycles = 4
+	inShards(t, func(t *testing.T, shards string) {
+		r := newRig(t, shards)
+		for range scaled(t, 1) {
+			n := r.begin()
+			for range cycles {
+				n.pass(700 * time.Millisecond)
+				n.crash(n.kill)
+			}
+			n.finish(strict())
 		}
-		n.finish(strict())
+		t.Logf("the slowest start took %v", r.slowest.Round(time.Millisecond))
+	})
+}
+
+// inShards runs a test with all in one shard, and once more with several: what goes from one to another has to survive, too.
+func inShards(t *testing.T, test func(t *testing.T, flag string)) {
+	t.Helper()
+	for _, flag := range []string{"--shards=1", "--shards=4"} {
+		t.Run(flag[2:], func(t *testing.T) { test(t, flag) })
 	}
-	t.Logf("the slowest start took %v", r.slowest.Round(time.Millisecond))
 }
 
 // A server without a journal loses what it has when it is killed, and the check of the history sees that.

@@ -16,19 +16,21 @@ const imageSize = 512 << 20
 // The power is cut under load: what was confirmed is on the disk.
 func TestP01PowerCuts(t *testing.T) {
 	t.Parallel()
-	const cycles = 4
-	for range scaled(t, 1) {
-		i := newImage(t, imageSize)
-		r := newRigOf(t, i.server, []string{"--data-dir", i.store()})
-		n := r.begin()
-		for range cycles {
-			n.pass(700 * time.Millisecond)
-			n.crash(func() { i.cutPower(n.server) })
+	const cycles = 2
+	inShards(t, func(t *testing.T, shards string) {
+		for range scaled(t, 1) {
+			i := newImage(t, imageSize)
+			r := newRigOf(t, i.server, []string{shards, "--data-dir", i.store()})
+			n := r.begin()
+			for range cycles {
+				n.pass(700 * time.Millisecond)
+				n.crash(func() { i.cutPower(n.server) })
+			}
+			n.finish(strict())
+			r.kill()
+			i.discard()
 		}
-		n.finish(strict())
-		r.kill()
-		i.discard()
-	}
+	})
 }
 
 // With lazy fsyncs a power cut takes what was confirmed last, and nothing else. That something is lost shows that the
