@@ -123,6 +123,9 @@ func (m *month) upTo(d time.Duration) time.Duration {
 
 func (m *month) run() {
 	start := time.Now()
+	m.submit(&broker.CreateQueue{Queue: "q", Config: broker.QueueConfig{MaxFailures: 1_000_000}}) // none shall die of many leases
+	synctest.Wait()
+	m.s.Take(nil)
 	m.op++
 	m.consumer = m.op
 	m.s.Submit([]broker.Op{{ID: m.op, Request: &broker.Consume{Queues: []string{"q"}, MaxInFlight: 10_000, LeaseTime: 12 * time.Hour}}})
