@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"github.com/replyq/replyq/broker"
 )
@@ -19,6 +20,7 @@ func TestMessageIDsAreNotUsedAgain(t *testing.T) {
 				ops[i] = broker.Op{ID: p.op, Request: &broker.Enqueue{Queue: "q"}}
 			}
 			p.s.Submit(ops)
+			synctest.Wait() // a journal may be in between
 			for _, e := range p.s.Take(nil) {
 				receipt, ok := e.Body.(*broker.Receipt)
 				if !ok {
