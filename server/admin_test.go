@@ -243,13 +243,13 @@ func TestPriorityAndGroup(t *testing.T) {
 		s.next(uint64(i + 1))
 	}
 	stream := c.consume(&queuepb.ConsumeRequest{Queues: []string{"jobs"}, MaxInFlight: 2})
-	s.do(opConsume(10, "jobs", 2))
-	s.next(10)
 	var got []string
 	for range 2 {
 		d := c.delivery(stream)
 		got = append(got, fmt.Sprint(d.Priority, " ", d.Group))
 	}
+	s.do(opConsume(10, "jobs", 2)) // only now: a plain stream gets its deliveries one after the other
+	s.next(10)
 	for range 2 {
 		d := s.next(10).GetConsume().GetDelivery()
 		got = append(got, fmt.Sprint(d.GetPriority(), " ", d.GetGroup()))
