@@ -85,6 +85,15 @@ const freedAtLeast = 256
 // countParked counts a reply that waits for room in its pipe, or with -1 takes it off.
 func (s *shard) countParked(l *link, r *Reply, sign int32) {
 	l.session.parked.Add(sign)
+	if l.session.where != nil { // see unparkFor
+		if l.parkedIn == nil {
+			l.parkedIn = make(map[uint32]int32)
+		}
+		slot := r.Handle.Slot()
+		if l.parkedIn[slot] += sign; l.parkedIn[slot] == 0 {
+			delete(l.parkedIn, slot)
+		}
+	}
 	s.freshHeld += int64(sign) * int64(replySize+heapSize(len(r.Body)))
 }
 

@@ -112,7 +112,7 @@ type link struct {
 	number    uint32                // of the session's outcomes in this shard; 0 until it has one
 	readers   optable.Table[uint32] // slots, by operation
 	consumers map[uint64]*consumer
-	parkedIn  []uint32 // pipes in which replies of the session wait for room, or have waited
+	parkedIn  map[uint32]int32 // with several shards: how many replies of the session wait for room, by pipe
 	closed    bool
 }
 

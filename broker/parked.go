@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 )
 
@@ -65,9 +66,6 @@ func (s *shard) parkOrRefuse(l *link, op *Op, r *Reply, pre *prepared) {
 	if until < live.timer.at { // seldom: to look at all that wait, for each, was an eighth of the server's CPU for a stream
 		s.timePipe(r.Handle.Slot())
 	}
-	if !slices.Contains(l.parkedIn, r.Handle.Slot()) {
-		l.parkedIn = append(l.parkedIn, r.Handle.Slot())
-	}
 }
 
 // unpark stores what a session has waiting for room in a pipe, whether there is room or not: the session ends the pipe,
@@ -98,17 +96,15 @@ func (s *shard) unparkAnswers(l *link, slot uint32) {
 
 // unparkFor does so in all pipes of this shard that a Settle answers, which is carried out in another one.
 func (s *shard) unparkFor(l *link, r *Settle) {
-	l.parkedIn = slices.DeleteFunc(l.parkedIn, func(slot uint32) bool {
-		p := s.st.pipes.at(slot)
-		answers := func(w parkedReply) bool {
-			return w.link == l && (w.reply.Lease == r.Lease ||
-				slices.ContainsFunc(r.Replies, func(other *Reply) bool { return other.Handle == w.reply.Handle }))
-		}
-		if slices.ContainsFunc(p.live.parkedReplies(), answers) {
+	answers := func(w parkedReply) bool {
+		return w.link == l && (w.reply.Lease == r.Lease ||
+			slices.ContainsFunc(r.Replies, func(other *Reply) bool { return other.Handle == w.reply.Handle }))
+	}
+	for _, slot := range slices.Sorted(maps.Keys(l.parkedIn)) {
+		if p := s.st.pipes.at(slot); slices.ContainsFunc(p.live.parkedReplies(), answers) {
 			s.unpark(l, slot, p)
 		}
-		return !slices.ContainsFunc(p.live.parkedReplies(), func(w parkedReply) bool { return w.link == l })
-	})
+	}
 	s.finish()
 }
 
