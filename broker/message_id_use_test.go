@@ -1,10 +1,12 @@
 package broker_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/journal"
 )
 
 // TestMessageIDsAreNotUsedAgain: all messages lie in one slot or two, one after the other.
@@ -38,4 +40,45 @@ func TestMessageIDsAreNotUsedAgain(t *testing.T) {
 			t.Fatalf("%d ids for %d messages", len(seen), 300*len(ops))
 		}
 	})
+}
+
+// TestMessageIDsAreNewAfterALoss: a journal that has lost its end gives no id again that was told.
+func TestMessageIDsAreNewAfterALoss(t *testing.T) {
+	const messages = 10
+	whole := &journal.Memory{}
+	cfg := broker.Config{Store: 5, Journal: func(uint16) (journal.Journal, error) { return keptOpen{whole}, nil }}
+	told := make(map[broker.MessageID]bool)
+	enqueue := func(t *testing.T, b *bed) {
+		p := b.attach(fmt.Sprintf("one that has told %d", len(told)))
+		for range messages {
+			id := expect[*broker.Receipt](p, p.do(&broker.Enqueue{Queue: "q"})).Message
+			if told[id] {
+				t.Errorf("the id %v is told twice", id)
+			}
+			told[id] = true
+		}
+	}
+	inBed(t, cfg, enqueue)
+	cut, last := &journal.Memory{}, journal.Position(0)
+	for r, err := range whole.Read(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = r.Position
+	}
+	for r, err := range whole.Read(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Position <= last-messages/2 {
+			if _, err := cut.Append(t.Context(), r.Batch); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	whole = cut
+	inBed(t, cfg, enqueue)
+	if len(told) != 2*messages {
+		t.Errorf("%d ids for %d messages", len(told), 2*messages)
+	}
 }

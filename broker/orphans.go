@@ -22,6 +22,9 @@ func (b *Broker) restore() {
 	known := b.carriersUnderWay()
 	for _, r := range b.runners {
 		r.shard.dropOrphans(func(c carrierRef) bool { return known[c] || b.carries(c) })
+		if r.shard.st.order > 0 {
+			r.shard.passOverLost()
+		}
 	}
 }
 

@@ -29,15 +29,21 @@ func (st *state) replay(batch []byte) error {
 	return nil
 }
 
-// lostOrders are passed over at a start: message ids come from the order in a shard, and a journal that is kept lazily may
-// have lost messages whose ids were told.
+// lostOrders are passed over at a start.
 const lostOrders = 1 << 20
+
+// passOverLost sees to it that the ids of messages are new: they come from the order in the shard, and a journal that is kept
+// lazily may have lost messages whose ids were told.
+func (s *shard) passOverLost() {
+	f := s.st.record()
+	f.Order += lostOrders
+	s.commit(f)
+}
 
 // restore makes the volatile side of a shard from its durable state, after a replay. Leases go on; their consumers are
 // not attached yet, and have a while to come back.
 func (s *shard) restore() {
 	st := s.st
-	st.order += lostOrders
 	st.messages.free, st.pipes.free = nil, nil
 	var live []uint32
 	for slot := st.messages.top; slot > 0; slot-- {
