@@ -16,8 +16,6 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}"
     && mkdir -m 0700 /out/data
 
 FROM scratch
-# For connections that the server opens with TLS.
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/queue-server /out/queuectl /
 # For a data directory. A new volume takes over whose it is; nothing is kept there unless REPLYQ_DATA_DIR says so.
 COPY --from=build --chown=65532:65532 --chmod=0700 /out/data /data

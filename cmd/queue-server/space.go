@@ -20,8 +20,8 @@ const (
 	spaceEvery = 100 * time.Millisecond
 )
 
-// A spaceWatch looks ten times a second how much room the disk has. While there is little, the broker takes nothing new and the server is not
-// ready: what lets go of things needs some room, too.
+// A spaceWatch looks ten times a second how much room the disk has. While there is little, the broker takes nothing new and
+// the server is not ready: what lets go of things needs some room, too.
 type spaceWatch struct {
 	store  store
 	broker *broker.Broker
