@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,8 +32,12 @@ func (s *Store) err() error {
 	return nil
 }
 
-// backgroundError takes errors of what Pebble does on its own. It would repeat at once what has just failed.
+// backgroundError takes errors of what Pebble does on its own. It would repeat at once what has just failed; and that is
+// right only where a trim has taken away what it was working on.
 func (s *Store) backgroundError(err error) {
+	if errors.Is(err, pebble.ErrCancelledCompaction) {
+		return
+	}
 	s.fail(err)
 	if s.gate.live.Load() {
 		_ = s.gate.hold()

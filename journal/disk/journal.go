@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"iter"
 	"sync"
 	"time"
@@ -156,7 +157,7 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 		return nil
 	}
 	// Kept like a batch: what is trimmed does not come back.
-	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, first, before) }); err != nil {
+	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, before) }); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -165,18 +166,23 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 	return nil
 }
 
-func (s *Store) trim(shard uint16, first, before journal.Position) error {
+func (s *Store) trim(shard uint16, before journal.Position) error {
 	b := s.db.NewBatch()
-	from, to, key := batchKey(shard, first), batchKey(shard, before), trimKey(shard)
-	err := b.DeleteRange(from[:], to[:], nil)
-	if err == nil {
-		err = b.Set(key[:], encodeTrim(key[:], before), nil)
-	}
-	if err != nil {
+	key := trimKey(shard)
+	if err := b.Set(key[:], encodeTrim(key[:], before), nil); err != nil {
 		return err
 	}
 	if err := s.commit(b, pebble.Sync); err != nil {
 		return err
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	// Whole files go at once. Deleted as a range they would wait for compactions, which fall behind on a busy machine.
+	from, to := batchKey(shard, 0), batchKey(shard, before)
+	if err := s.db.Excise(context.WithoutCancel(s.ctx), pebble.KeyRange{Start: from[:], End: to[:]}); err != nil {
+		return errors.Join(err, s.err())
 	}
 	return b.Close()
 }
