@@ -54,8 +54,6 @@ type Consumer struct {
 	isOver    bool
 	stopping  bool // Stop was asked for, or all deliveries of a limit have come
 	arrivals  int  // deliveries that have come
-	toldHeld  bool // the last request named leases that are held
-	noHeld    bool // the server cannot take leases back
 	unwatch   func() bool
 	retry     *time.Timer
 	leaseTime time.Duration // as far as known

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/replyq/replyq/api/queuepb"
 )
 
@@ -145,23 +143,13 @@ func (s *Consumer) forget(d *Delivery) bool {
 func (s *Consumer) refused(e *Error) {
 	d, again := e.repeatAfter()
 	s.mu.Lock()
-	if e.Code == codes.Unimplemented && s.toldHeld {
-		// The server cannot take leases back: then without them.
-		s.noHeld, s.toldHeld, again, d = true, false, true, 0
-	}
 	if !again || s.isOver {
 		s.mu.Unlock()
 		s.finish(e)
 		return
 	}
-	var lost []*Delivery
-	if s.noHeld {
-		lost = s.dropLocked()
-		s.ready = nil
-	}
 	s.retry = time.AfterFunc(spread(d), s.reopen)
 	s.mu.Unlock()
-	s.loseAll(lost)
 }
 
 // reopen submits the consumer once more.
@@ -185,14 +173,13 @@ func (s *Consumer) resume(anew bool) []byte {
 	}
 	var lost []*Delivery
 	var leases []*queuepb.Handle
-	if anew || s.noHeld {
+	if anew {
 		lost = s.dropLocked()
 		s.ready = nil
 	}
 	for d := s.held.first; d != nil; d = d.next {
 		leases = append(leases, &queuepb.Handle{Token: d.lease})
 	}
-	s.toldHeld = len(leases) > 0
 	arrivals := s.arrivals
 	through := s.config.MaxDeliveries > 0 && arrivals >= s.config.MaxDeliveries
 	s.stopping = s.stopping || through

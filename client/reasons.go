@@ -55,7 +55,6 @@ const (
 	ReasonJournalSlow            Reason = "JOURNAL_SLOW"
 	ReasonJournalFailed          Reason = "JOURNAL_FAILED"
 	ReasonDraining               Reason = "DRAINING"
-	ReasonNotImplemented         Reason = "NOT_IMPLEMENTED"
 	ReasonHandleInvalid          Reason = "HANDLE_INVALID"
 	ReasonHandleUnknown          Reason = "HANDLE_UNKNOWN"
 	ReasonHandleExpired          Reason = "HANDLE_EXPIRED"

@@ -368,8 +368,7 @@ func TestGoingAway(t *testing.T) {
 	}
 }
 
-// A consumer comes back with the leases it holds, and learns which it has lost; a server that cannot take them back
-// gets none.
+// A consumer comes back with the leases it holds, and learns which it has lost.
 func TestConsumerComesBack(t *testing.T) {
 	first := func(s *fakeSession) error {
 		s.greet("1")
@@ -380,64 +379,44 @@ func TestConsumerComesBack(t *testing.T) {
 		time.Sleep(time.Second)
 		return status.Error(codes.Unavailable, "cut")
 	}
-	test := func(kept bool) func(t *testing.T, c *Client) {
-		return func(t *testing.T, c *Client) {
-			s, err := c.Consume(t.Context(), ConsumeConfig{MaxInFlight: 2, ConsumerID: "me"}, "q")
-			if err != nil {
-				t.Fatal(err)
-			}
-			a, _ := s.Next(t.Context())
-			b, _ := s.Next(t.Context())
-			<-b.Context().Done()
-			if cause := context.Cause(b.Context()); !errors.Is(cause, ErrLeaseLost) {
-				t.Errorf("cause: %v", cause)
-			}
-			synctest.Wait()
-			if got := a.Context().Err() == nil; got != kept {
-				t.Errorf("the other delivery is held: got %v, want %v", got, kept)
-			}
-			if d, err := s.Next(t.Context()); err != nil || d.MessageID != "new" {
-				t.Errorf("Next() = %+v, %v", d, err)
-			}
+	test := func(t *testing.T, c *Client) {
+		s, err := c.Consume(t.Context(), ConsumeConfig{MaxInFlight: 2, ConsumerID: "me"}, "q")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _ := s.Next(t.Context())
+		b, _ := s.Next(t.Context())
+		<-b.Context().Done()
+		if cause := context.Cause(b.Context()); !errors.Is(cause, ErrLeaseLost) {
+			t.Errorf("cause: %v", cause)
+		}
+		synctest.Wait()
+		if err := a.Context().Err(); err != nil {
+			t.Errorf("the other delivery is not held any more: %v", err)
+		}
+		if d, err := s.Next(t.Context()); err != nil || d.MessageID != "new" {
+			t.Errorf("Next() = %+v, %v", d, err)
 		}
 	}
-	t.Run("held leases", func(t *testing.T) {
-		withFake(t, test(true), first, func(s *fakeSession) error {
-			s.greet("1")
-			op := s.op()
-			if r := op.GetConsume(); r.GetConsumerId() != "me" || len(r.GetHeldLeases()) != 2 {
-				t.Errorf("came back with %v", r)
+	withFake(t, test, first, func(s *fakeSession) error {
+		s.greet("1")
+		op := s.op()
+		if r := op.GetConsume(); r.GetConsumerId() != "me" || len(r.GetHeldLeases()) != 2 {
+			t.Errorf("came back with %v", r)
+		}
+		s.results(started(op))
+		extend := s.op()
+		response := new(queuepb.ExtendLeasesResponse)
+		for _, lease := range extend.GetExtendLeases().GetLeases() {
+			r := new(queuepb.ExtendLeaseResult)
+			if lease.GetToken() == "lease-lost" {
+				r.Error = &queuepb.Error{Code: int32(codes.FailedPrecondition), Reason: "LEASE_STALE"}
 			}
-			s.results(started(op))
-			extend := s.op()
-			response := new(queuepb.ExtendLeasesResponse)
-			for _, lease := range extend.GetExtendLeases().GetLeases() {
-				r := new(queuepb.ExtendLeaseResult)
-				if lease.GetToken() == "lease-lost" {
-					r.Error = &queuepb.Error{Code: int32(codes.FailedPrecondition), Reason: "LEASE_STALE"}
-				}
-				response.Results = append(response.Results, r)
-			}
-			s.results(&queuepb.Result{Id: extend.GetId(), Done: true, Response: &queuepb.Result_ExtendLeases{ExtendLeases: response}},
-				delivered(op, &queuepb.Delivery{MessageId: "new", Attempt: 1, Lease: &queuepb.Handle{Token: "l"}}))
-			return s.drain()
-		})
-	})
-	t.Run("not implemented", func(t *testing.T) {
-		withFake(t, test(false), first, func(s *fakeSession) error {
-			s.greet("1")
-			op := s.op()
-			if len(op.GetConsume().GetHeldLeases()) > 0 {
-				s.results(refusal(op, &queuepb.Error{Code: int32(codes.Unimplemented), Reason: "NOT_IMPLEMENTED", Field: "held_leases"}))
-				op = s.op()
-			}
-			if len(op.GetConsume().GetHeldLeases()) > 0 {
-				t.Error("asked again with leases")
-			}
-			s.results(started(op),
-				delivered(op, &queuepb.Delivery{MessageId: "new", Attempt: 1, Lease: &queuepb.Handle{Token: "l"}}))
-			return s.drain()
-		})
+			response.Results = append(response.Results, r)
+		}
+		s.results(&queuepb.Result{Id: extend.GetId(), Done: true, Response: &queuepb.Result_ExtendLeases{ExtendLeases: response}},
+			delivered(op, &queuepb.Delivery{MessageId: "new", Attempt: 1, Lease: &queuepb.Handle{Token: "l"}}))
+		return s.drain()
 	})
 }
 

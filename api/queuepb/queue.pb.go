@@ -16,11 +16,11 @@
 //     and `replyq-field`. In a Session they travel as the message Error.
 //   - Every RPC may answer UNAUTHENTICATED (CREDENTIALS_MISSING, CREDENTIALS_INVALID: send `authorization: Bearer KEY`),
 //     RESOURCE_EXHAUSTED (SERVER_OVERLOADED, DISK_FULL: wait retry_after, then repeat), UNAVAILABLE (DRAINING: repeat at
-//     another server or after retry_after; JOURNAL_SLOW, JOURNAL_FAILED: the server's disk does not keep up, or has failed;
-//     the outcome says whether the request may have been carried out; repeat after retry_after), UNIMPLEMENTED (NOT_IMPLEMENTED: this server does not have that field or RPC yet;
-//     field names it), INVALID_ARGUMENT (FRAME_MALFORMED: the bytes are not such a message; TOO_MANY_ELEMENTS,
-//     NESTING_TOO_DEEP, UNKNOWN_FIELDS_TOO_LARGE: they would take far more memory than they are long, see docs/errors.md)
-//     and INTERNAL (INTERNAL: a defect of the server, of which its log tells more). The comments of an RPC list what it adds to these.
+//     another server or after retry_after; JOURNAL_SLOW, JOURNAL_FAILED: the server's disk does not keep up, or has failed:
+//     the outcome says whether the request may have been carried out; repeat after retry_after), INVALID_ARGUMENT
+//     (FRAME_MALFORMED: the bytes are not such a message; TOO_MANY_ELEMENTS, NESTING_TOO_DEEP, UNKNOWN_FIELDS_TOO_LARGE:
+//     they would take far more memory than they are long, see docs/errors.md) and INTERNAL (INTERNAL: a defect of the
+//     server, of which its log tells more). The comments of an RPC list what it adds to these.
 //   - A request that is refused has changed nothing, unless the error's outcome says UNKNOWN.
 //   - A handle is checked where it is sent: HANDLE_INVALID (INVALID_ARGUMENT: damaged, forged, or made by another
 //     service), HANDLE_UNKNOWN (NOT_FOUND: another tenant's, or its pipe has been forgotten), HANDLE_EXPIRED and
