@@ -1,11 +1,9 @@
 package client
 
 import (
-	"bytes"
 	"fmt"
 
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/replyq/replyq/internal/buffers"
@@ -15,59 +13,13 @@ import (
 // outFrame is a frame that is already encoded, in a buffer of the client's pool. It belongs to gRPC once it was sent.
 type outFrame struct {
 	buf     *[]byte
-	outside []outside // by their place
-}
-
-// outside is a body that is not copied into the frame: it stands before buf[at:].
-type outside struct {
-	at   int
-	body mem.Buffer
-}
-
-// pieces is the frame for gRPC.
-func (f *outFrame) pieces(pool *buffers.Pool) mem.BufferSlice {
-	rest := mem.NewBuffer(f.buf, pool)
-	if len(f.outside) == 0 {
-		return mem.BufferSlice{rest}
-	}
-	all, at := make(mem.BufferSlice, 0, 2*len(f.outside)+1), 0
-	for _, o := range f.outside {
-		var before mem.Buffer
-		before, rest = mem.SplitUnsafe(rest, o.at-at)
-		all = append(all, before, o.body)
-		at = o.at
-	}
-	return append(all, rest)
+	outside []buffers.Outside // by their place
 }
 
 // inFrame is a frame as it came: whoever received it frees buf when nothing in it is needed any more.
 type inFrame struct {
 	buf  mem.Buffer
 	kept bool // buf is no pool's: what is large in it may be kept
-}
-
-// isOneLarge tells whether a frame is one large result, as it mostly is with a large payload. Such a frame gets memory of
-// its own, and the payload stays in it.
-func isOneLarge(data mem.BufferSlice) bool {
-	size := data.Len()
-	if size < largeBody || len(data) == 0 {
-		return false
-	}
-	first := data[0].ReadOnlyData()
-	if len(first) == 0 || first[0] != fieldResults<<3|byte(protowire.BytesType) {
-		return false
-	}
-	n, _ := protowire.ConsumeVarint(first[1:])
-	return n < uint64(size) && n >= uint64(size-size/8) //nolint:gosec // not negative
-}
-
-// join is what [mem.BufferSlice.Materialize] does, without clearing the memory first.
-func join(data mem.BufferSlice) []byte {
-	pieces := make([][]byte, len(data))
-	for i, b := range data {
-		pieces[i] = b.ReadOnlyData()
-	}
-	return bytes.Join(pieces, nil)
 }
 
 // vtMessage is a message with generated marshalling.
@@ -88,7 +40,7 @@ func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 	pool := c.pool
 	switch m := v.(type) {
 	case *outFrame:
-		return m.pieces(pool), nil
+		return pool.Pieces(m.buf, m.outside), nil
 	case vtMessage:
 		buf := pool.Get(m.SizeVT())
 		if _, err := m.MarshalToSizedBufferVT(*buf); err != nil {
@@ -107,8 +59,8 @@ func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal copies what messages keep; a frame keeps the buffer itself.
 func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if m, ok := v.(*inFrame); ok {
-		if m.kept = isOneLarge(data); m.kept {
-			m.buf = mem.SliceBuffer(join(data))
+		if m.kept = buffers.IsOneLarge(data, fieldResults); m.kept {
+			m.buf = mem.SliceBuffer(buffers.Join(data))
 		} else {
 			m.buf = data.MaterializeToBuffer(c.pool)
 		}

@@ -68,7 +68,7 @@ func (f *frame) encode(pool *buffers.Pool) *outFrame {
 			} else {
 				body.Ref()
 			}
-			out.outside = append(out.outside, outside{cut, body})
+			out.outside = append(out.outside, buffers.Outside{At: cut, Body: body})
 		}
 	}
 	if f.creditBytes != 0 {

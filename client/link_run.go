@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 // protocolVersion is the Session protocol spoken here.
@@ -146,7 +147,7 @@ func (l *link) read(s *stream) error {
 		if in.kept {
 			for i := range results {
 				r := &results[i]
-				r.kept = len(r.body) >= in.buf.Len()-in.buf.Len()/8
+				r.kept = len(r.body) >= buffers.NearlyAll(in.buf.Len())
 			}
 		}
 		leaving := l.accept(s, results, away)

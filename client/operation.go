@@ -140,11 +140,9 @@ func (op *operation) appendTo(b []byte) (_ []byte, cut int) {
 	return wire.AppendFlag(b, fieldOperationPatient, op.patient), cut
 }
 
-// largeBody is from how many bytes on a body is not copied on its way. It is more than maxPooledBody: nobody may write to
-// a body that gRPC still has.
-const largeBody = 64 << 10
-
-func (op *operation) isLarge() bool { return len(op.body) >= largeBody }
+// isLarge reports whether the body is not copied into the frame. Then it is of no pool for small bodies (maxPooledBody is
+// less): nobody may write to it while gRPC has it.
+func (op *operation) isLarge() bool { return len(op.body) >= buffers.Large }
 
 // maxOperationOverhead is how much longer than its body an operation is in a frame, at most.
 const maxOperationOverhead = 1 + 5 + 11 + 6 + 3
@@ -198,7 +196,7 @@ func (op *operation) takeBody() {
 // takeRoom gives the operation memory for a body with a payload of a length, if that is large. Then the body is encoded,
 // and lend called. New memory for each large body, and the collector's work for that, was a third of a worker's CPU.
 func (op *operation) takeRoom(pool *buffers.Pool, payload int) (large bool) {
-	if payload < largeBody {
+	if payload < buffers.Large {
 		return false
 	}
 	op.freeBody()

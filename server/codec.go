@@ -1,17 +1,16 @@
 package server
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/internal/buffers"
 )
 
 // codec is gRPC's "proto" codec, made fast for the messages of our contract, which have a generated marshaller; those
@@ -67,8 +66,8 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		if f.tooLarge = data.Len() > c.limits.frame; f.tooLarge {
 			return nil
 		}
-		if f.kept = isOneLarge(data); f.kept {
-			f.buf = mem.SliceBuffer(join(data))
+		if f.kept = buffers.IsOneLarge(data, fieldOperations); f.kept {
+			f.buf = mem.SliceBuffer(buffers.Join(data))
 		} else {
 			f.buf = data.MaterializeToBuffer(c.pool)
 		}
@@ -78,7 +77,7 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.fallback.Unmarshal(data, v)
 	}
-	buf := join(data)
+	buf := buffers.Join(data)
 	wrong := faultNone
 	if sh, ok := shapes[reflect.TypeOf(v)]; ok {
 		s := newScan(len(buf), 0)
@@ -92,31 +91,6 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		m.ProtoReflect().SetUnknown(faultMarks[wrong : wrong+1])
 	}
 	return nil
-}
-
-// isOneLarge reports whether a session's frame is one large operation, as it mostly is with a large payload. Such a frame
-// gets memory of its own, and the broker keeps a part of it: a copy of 1 MiB into memory that was cleared before took a
-// sixth of the server's CPU for it.
-func isOneLarge(data mem.BufferSlice) bool {
-	size := data.Len()
-	if size < largeBody || len(data) == 0 {
-		return false
-	}
-	first := data[0].ReadOnlyData()
-	if len(first) == 0 || first[0] != fieldOperations<<3|byte(protowire.BytesType) {
-		return false
-	}
-	n, _ := protowire.ConsumeVarint(first[1:])
-	return n < uint64(size) && n >= uint64(nearlyAll(size))
-}
-
-// join is what [mem.BufferSlice.Materialize] does, without clearing the memory first.
-func join(data mem.BufferSlice) []byte {
-	pieces := make([][]byte, len(data))
-	for i, b := range data {
-		pieces[i] = b.ReadOnlyData()
-	}
-	return bytes.Join(pieces, nil)
 }
 
 // faultMarks has a byte for each fault. It is set as the unknown fields of a message that was not decoded, and known by

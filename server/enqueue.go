@@ -14,6 +14,7 @@ import (
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/buffers"
 	"github.com/replyq/replyq/internal/wire"
 )
 
@@ -160,7 +161,7 @@ func (c *caller) contentBody(payloadField, typeField protowire.Number, payload [
 	if c.content != nil && len(c.content) == contentSize(payload, contentType) {
 		return c.content
 	}
-	if len(payload) >= largeBody {
+	if len(payload) >= buffers.Large {
 		head := protowire.AppendVarint(protowire.AppendTag(nil, payloadField, protowire.BytesType), uint64(len(payload)))
 		return bytes.Join([][]byte{head, payload, wire.AppendText(nil, typeField, contentType)}, nil)
 	}

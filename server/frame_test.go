@@ -185,7 +185,7 @@ func TestResults(t *testing.T) {
 		{kindCancel, &broker.Error{Code: broker.CodeNotFound, Reason: broker.ReasonHandleUnknown, Text: "unknown"}},
 		{kindConsume, nil},
 	}
-	for _, n := range []int{largeBody - 5, largeBody, 1<<21 - 160, 1<<21 - 5} { // the latter need another length of length
+	for _, n := range []int{buffers.Large - 5, buffers.Large, 1<<21 - 160, 1<<21 - 5} { // the latter need another length of length
 		events = append(events, []struct {
 			kind kind
 			body any

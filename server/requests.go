@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/replyq/replyq/api/queuepb"
+	"github.com/replyq/replyq/internal/buffers"
 	"github.com/replyq/replyq/internal/wire"
 )
 
@@ -68,12 +69,8 @@ func (f *inFrame) large() int {
 	if !f.kept {
 		return 0
 	}
-	return nearlyAll(f.buf.Len())
+	return buffers.NearlyAll(f.buf.Len())
 }
-
-// nearlyAll is so much of a frame that the rest does not matter: what counts for the memory of a message that keeps its
-// frame is the message.
-func nearlyAll(frame int) int { return frame - frame/64 }
 
 // parse takes the frame apart. What it refuses ends the session, before much memory is taken for it.
 func (f *inFrame) parse() error {

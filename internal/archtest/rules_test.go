@@ -104,7 +104,7 @@ var dependencyRules = []dependencyRule{
 			"github.com/grpc-ecosystem",
 		},
 		in: []string{
-			"server", "client", "cmd/*", "internal/badinput", "internal/simulation", "internal/testbed", "demo", "integration_test",
+			"server", "client", "cmd/*", "internal/badinput", "internal/buffers", "internal/simulation", "internal/testbed", "demo", "integration_test",
 		},
 	},
 	{
