@@ -129,7 +129,13 @@ func (s *server) checkNothingLeft(t *testing.T, flags ...string) {
 	if s.watching != nil {
 		_ = s.watching.Close() // fails only if it was closed before
 	}
-	eventually(t, "all connections are closed", func() bool { return s.connections(t) == fresh.connections(t) })
+	closed := 0 // looks in a row: a connection's socket goes shortly before its goroutine
+	eventually(t, "all connections are closed", func() bool {
+		if closed++; s.connections(t) != fresh.connections(t) {
+			closed = 0
+		}
+		return closed == 20
+	})
 	want := fresh.goroutines(t)
 	if diff := cmp.Diff(want, s.goroutines(t)); diff != "" {
 		t.Errorf("goroutines (-of a server that is new +of this one):\n%s", diff)

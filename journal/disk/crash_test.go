@@ -77,7 +77,13 @@ func (m *shardModel) work(t testing.TB, j journal.Journal, shard int, rng *rand.
 
 // TestPowerCuts cuts the power again and again: what was written and not synced is there, in part, or not. Everything
 // confirmed is there afterwards, in order, and nothing else but what was under way.
-func TestPowerCuts(t *testing.T) {
+func TestPowerCuts(t *testing.T) { cutAgainAndAgain(t, 0) }
+
+// Of a store that is fsynced from time to time the end is lost, and nothing else.
+func TestPowerCutsOfALazyStore(t *testing.T) { cutAgainAndAgain(t, 20*time.Millisecond) }
+
+func cutAgainAndAgain(t *testing.T, interval time.Duration) {
+	t.Helper()
 	noLeaks(t)
 	rng := newRand(t)
 	const shards = 3
@@ -88,8 +94,13 @@ func TestPowerCuts(t *testing.T) {
 	}
 	lost := 0
 	for cycle := range *crashFlag {
-		s := mustOpen(t, small(fs, shards))
+		o := small(fs, shards)
+		o.FsyncInterval = interval
+		s := mustOpen(t, o)
 		for shard, m := range models {
+			if interval > 0 {
+				m.kept = m.trimmed // is known to be on the disk
+			}
 			lost += recovered(t, s, shard, m)
 		}
 		if t.Failed() {

@@ -103,9 +103,7 @@ func (s *Store) syncEvery() {
 	for {
 		select {
 		case <-tick.C:
-			s.gate.due.Store(true)
-			b := s.db.NewBatch()
-			if err := b.LogData(nil, nil); err != nil || s.commit(b, pebble.Sync) != nil {
+			if s.syncLog() != nil {
 				return
 			}
 		case <-s.ended:
@@ -114,4 +112,11 @@ func (s *Store) syncEvery() {
 			return
 		}
 	}
+}
+
+// syncLog fsyncs what a lazy store has written so far.
+func (s *Store) syncLog() error {
+	s.gate.due.Store(true)
+	b := s.db.NewBatch()
+	return errors.Join(b.LogData(nil, nil), s.commit(b, pebble.Sync), b.Close())
 }

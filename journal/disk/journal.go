@@ -175,6 +175,12 @@ func (s *Store) trim(shard uint16, before journal.Position) error {
 	if err := s.commit(b, pebble.Sync); err != nil {
 		return err
 	}
+	if s.options.FsyncInterval > 0 {
+		// What is excised is gone at once, also for a power cut: where the shard begins must be on the disk before.
+		if err := s.syncLog(); err != nil {
+			return err
+		}
+	}
 	if err := s.enter(); err != nil {
 		return err
 	}
