@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -32,12 +31,8 @@ func (s *Store) err() error {
 	return nil
 }
 
-// backgroundError takes errors of what Pebble does on its own. It would repeat at once what has just failed; and that is
-// right only where a trim has taken away what it was working on.
+// backgroundError takes errors of what Pebble does on its own. It would repeat at once what has just failed.
 func (s *Store) backgroundError(err error) {
-	if errors.Is(err, pebble.ErrCancelledCompaction) {
-		return
-	}
 	s.fail(err)
 	if s.gate.live.Load() {
 		_ = s.gate.hold()
@@ -103,7 +98,9 @@ func (s *Store) syncEvery() {
 	for {
 		select {
 		case <-tick.C:
-			if s.syncLog() != nil {
+			s.gate.due.Store(true)
+			b := s.db.NewBatch()
+			if err := b.LogData(nil, nil); err != nil || s.commit(b, pebble.Sync) != nil {
 				return
 			}
 		case <-s.ended:
@@ -112,11 +109,4 @@ func (s *Store) syncEvery() {
 			return
 		}
 	}
-}
-
-// syncLog fsyncs what a lazy store has written so far.
-func (s *Store) syncLog() error {
-	s.gate.due.Store(true)
-	b := s.db.NewBatch()
-	return errors.Join(b.LogData(nil, nil), s.commit(b, pebble.Sync), b.Close())
 }

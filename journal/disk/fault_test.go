@@ -50,6 +50,19 @@ func (f *fault) hits(kind errorfs.OpKind) bool {
 // String implements [errorfs.Injector].
 func (f *fault) String() string { return "fault" }
 
+// in is a file system with the fault.
+func (f *fault) in(fs vfs.FS) vfs.FS { return faultFS{errorfs.Wrap(fs, f)} }
+
+type faultFS struct{ vfs.FS }
+
+// ReuseForWrite implements [vfs.FS]. That of errorfs gives away a file without faults.
+func (fs faultFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := fs.Rename(oldname, newname); err != nil {
+		return nil, err
+	}
+	return fs.Create(newname, category)
+}
+
 var faults = []struct { //nolint:gochecknoglobals // a table
 	name  string
 	kinds []errorfs.OpKind
@@ -57,7 +70,7 @@ var faults = []struct { //nolint:gochecknoglobals // a table
 	err   error
 }{
 	{"no space for the log", []errorfs.OpKind{errorfs.OpFileWrite}, ".log", syscall.ENOSPC},
-	{"no space for the next log", []errorfs.OpKind{errorfs.OpCreate, errorfs.OpReuseForWrite}, ".log", syscall.ENOSPC},
+	{"no space for the next log", []errorfs.OpKind{errorfs.OpCreate, errorfs.OpRename}, ".log", syscall.ENOSPC},
 	{"the log cannot be synced", []errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData}, ".log", syscall.EIO},
 	{"no space for a table", []errorfs.OpKind{errorfs.OpFileWrite}, ".sst", syscall.ENOSPC},
 	{"a table cannot be synced", []errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData}, ".sst", syscall.EIO},
@@ -85,7 +98,7 @@ func failUnderLoad(t *testing.T, f *fault) {
 	const shards = 2
 	rng := newRand(t)
 	mem := vfs.NewCrashableMem()
-	s := mustOpen(t, small(errorfs.Wrap(mem, f), shards))
+	s := mustOpen(t, small(f.in(mem), shards))
 	models, wg := startWork(t, s, shards, rng, func(done int) {
 		if done == 200 {
 			f.on.Store(true)
@@ -137,7 +150,7 @@ func TestStall(t *testing.T) {
 	t.Run("goes on", func(t *testing.T) {
 		noLeaks(t)
 		f := &fault{kinds: sync, file: ".log", gate: make(chan struct{})}
-		s := mustOpen(t, small(errorfs.Wrap(vfs.NewCrashableMem(), f), 1))
+		s := mustOpen(t, small(f.in(vfs.NewCrashableMem()), 1))
 		j := mustJournal(t, s, 0)
 		f.on.Store(true)
 		appended := make(chan error, 1)
@@ -158,7 +171,7 @@ func TestStall(t *testing.T) {
 	})
 	t.Run("is left", func(t *testing.T) {
 		f := &fault{kinds: sync, file: ".log", gate: make(chan struct{})}
-		o := small(errorfs.Wrap(vfs.NewCrashableMem(), f), 1)
+		o := small(f.in(vfs.NewCrashableMem()), 1)
 		o.closeWait = 50 * time.Millisecond
 		s := mustOpen(t, o)
 		j := mustJournal(t, s, 0)
@@ -179,11 +192,11 @@ func TestOpenFaults(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EROFS, syscall.EIO} {
 		f := &fault{err: err}
 		f.on.Store(true)
-		if _, got := Open("store", small(errorfs.Wrap(vfs.NewCrashableMem(), f), 1)); !errors.Is(got, err) {
+		if _, got := Open("store", small(f.in(vfs.NewCrashableMem()), 1)); !errors.Is(got, err) {
 			t.Errorf("Open of a new store: %v, want %v", got, err)
 		}
 		f.on.Store(false)
-		fs := errorfs.Wrap(vfs.NewCrashableMem(), f)
+		fs := f.in(vfs.NewCrashableMem())
 		closeStore(t, mustOpen(t, small(fs, 1)))
 		f.on.Store(true)
 		if _, got := Open("store", small(fs, 1)); !errors.Is(got, err) {

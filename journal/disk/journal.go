@@ -157,7 +157,7 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 		return nil
 	}
 	// Kept like a batch: what is trimmed does not come back.
-	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, before) }); err != nil {
+	if err := j.s.await(ctx, func() error { return j.s.trim(j.shard, first, before) }); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -166,28 +166,25 @@ func (j *shardJournal) Trim(ctx context.Context, before journal.Position) error 
 	return nil
 }
 
-func (s *Store) trim(shard uint16, before journal.Position) error {
+func (s *Store) trim(shard uint16, first, before journal.Position) error {
 	b := s.db.NewBatch()
-	key := trimKey(shard)
-	if err := b.Set(key[:], encodeTrim(key[:], before), nil); err != nil {
+	from, to, key := batchKey(shard, first), batchKey(shard, before), trimKey(shard)
+	err := b.DeleteRange(from[:], to[:], nil)
+	if err == nil {
+		err = b.Set(key[:], encodeTrim(key[:], before), nil)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.commit(b, pebble.Sync); err != nil {
 		return err
 	}
-	if s.options.FsyncInterval > 0 {
-		// What is excised is gone at once, also for a power cut: where the shard begins must be on the disk before.
-		if err := s.syncLog(); err != nil {
-			return err
-		}
-	}
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.leave()
-	// Whole files go at once. Deleted as a range they would wait for compactions, which fall behind on a busy machine.
-	from, to := batchKey(shard, 0), batchKey(shard, before)
-	if err := s.db.Excise(context.WithoutCancel(s.ctx), pebble.KeyRange{Start: from[:], End: to[:]}); err != nil {
+	// At once: what Pebble compacts of its own accord falls behind on a busy machine.
+	if err := s.db.Compact(s.ctx, from[:], to[:], false); err != nil && s.ctx.Err() == nil {
 		return errors.Join(err, s.err())
 	}
 	return b.Close()
