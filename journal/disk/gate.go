@@ -105,8 +105,13 @@ func (f *gateFile) WriteAt(p []byte, at int64) (int, error) {
 	return n, f.g.check("write", f.name, err)
 }
 
-// Preallocate implements [vfs.File]. That there is no room is not said before it is needed.
+// Preallocate implements [vfs.File]. That there is no room is not said before it is needed. A log gets its size with its
+// room: an fsync of a file that does not grow takes two thirds of the time. Recovery takes zeros for a log's end.
 func (f *gateFile) Preallocate(at, length int64) error {
+	if fd := f.Fd(); fd != vfs.InvalidFd && strings.HasSuffix(f.name, ".log") {
+		_ = extend(fd, at, length)
+		return nil
+	}
 	_ = f.File.Preallocate(at, length)
 	return nil
 }

@@ -39,3 +39,6 @@ func turnedReadOnly(fd uintptr) error {
 }
 
 func isReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }
+
+// extend gives a file room, and size if it has none there.
+func extend(fd uintptr, at, length int64) error { return unix.Fallocate(int(fd), 0, at, length) }
