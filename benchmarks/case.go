@@ -97,18 +97,19 @@ func (c *benchCase) taking(sh shape) []*contestant {
 	return out
 }
 
-// withBuilds adds other builds of this binary, which have other versions of replyq in them, behind replyq itself.
+// withBuilds adds other builds of this binary, which have other versions of replyq in them or beside them, behind
+// replyq itself.
 func withBuilds(all []*contestant, builds map[string]string) []*contestant {
 	var out []*contestant
 	for _, c := range all {
 		out = append(out, c)
-		if c.System != systemReplyq {
+		if c.System != systemReplyq && c.System != systemDisk && c.System != systemDiskBatch {
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(builds)) {
 			other := *c
 			other.build, other.binary = name, builds[name]
-			other.versus = append(slices.Clone(c.versus), systemReplyq)
+			other.versus = append(slices.Clone(c.versus), c.System)
 			out = append(out, &other)
 		}
 	}
