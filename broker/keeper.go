@@ -35,7 +35,8 @@ type keeper struct {
 	now     bundle // waits for that append
 	began   time.Time
 	size    int         // of its facts
-	slow    *time.Timer // fires when it takes too long
+	slow    *time.Timer // fires when it may have taken too long
+	watched bool        // slow is set
 
 	stalled bool  // an append takes too long
 	late    bool  // the shard's time stands still
@@ -164,7 +165,10 @@ func (k *keeper) writeOne() (more bool) {
 	over := false
 	if k.size > 0 {
 		k.began = time.Now()
-		k.slow.Reset(k.patience)
+		if !k.watched { // setting it for each append would wake the network poller each time
+			k.watched = true
+			k.slow.Reset(k.patience)
+		}
 		facts, over = k.log.carry(r.shard.st, facts)
 	}
 	r.mu.Unlock()
@@ -174,7 +178,6 @@ func (k *keeper) writeOne() (more bool) {
 		at, err = k.journal.Append(k.ctx, facts)
 	}
 	r.mu.Lock()
-	k.slow.Stop()
 	if err == nil && len(facts) > 0 {
 		needed = k.log.appended(at, len(facts), len(facts) > k.size, over)
 	}
@@ -247,6 +250,7 @@ func (k *keeper) close() error {
 	}
 	k.cancel()
 	k.wg.Wait()
+	k.slow.Stop()
 	k.runner.mu.Lock()
 	if k.failed == nil {
 		k.failLocked(journal.ErrClosed)

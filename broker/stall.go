@@ -61,11 +61,18 @@ func (k *keeper) standsStillLocked() bool {
 	return still
 }
 
-// tooSlow is called when an append takes longer than it may.
+// tooSlow is called when an append may be taking longer than it should: or a later one, which has some time left.
 func (k *keeper) tooSlow() {
 	r := k.runner
 	r.mu.Lock()
-	if !k.writing || k.stalled || k.failed != nil || time.Since(k.began) < k.patience {
+	k.watched = false
+	if !k.writing || k.size == 0 || k.stalled || k.failed != nil {
+		r.mu.Unlock()
+		return
+	}
+	if left := k.patience - time.Since(k.began); left > 0 {
+		k.watched = true
+		k.slow.Reset(left)
 		r.mu.Unlock()
 		return
 	}
