@@ -250,7 +250,9 @@ func (k *keeper) close() error {
 	}
 	k.cancel()
 	k.wg.Wait()
-	k.slow.Stop()
+	if k.slow != nil { // it was started
+		k.slow.Stop()
+	}
 	k.runner.mu.Lock()
 	if k.failed == nil {
 		k.failLocked(journal.ErrClosed)
