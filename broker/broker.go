@@ -2,7 +2,6 @@ package broker
 
 import (
 	"cmp"
-	"context"
 	crand "crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -42,8 +41,13 @@ type Config struct {
 	// JournalSlack is how many bytes more than what is live a shard's journal may have, and half of that, before what is live
 	// is carried forward and the rest trimmed. Default 64 MiB.
 	JournalSlack int64
-	// Restoring, if set, is called with each batch of a journal that [Open] has read.
+	// Restoring, if set, is called with each batch of a journal that [Open] has read; not by two goroutines at a time.
 	Restoring func(Restored)
+	// Lease, if set, reports whether this broker is sure to be still the owner of its journals. It is asked, after the state
+	// was read, before anything is said that no append vouches for; while it says no, that waits. An owner that takes over
+	// has taken all journals, and sees to it that Lease says no elsewhere, before it says anything. Lease must be cheap, may
+	// be called from any goroutine, and must not call the broker. Default: always.
+	Lease func() bool
 	// JournalPatience is how long nothing may be kept until those who wait for it are cut off, see [Session.CutOff].
 	// Default 2 s.
 	JournalPatience time.Duration
@@ -75,6 +79,8 @@ type Broker struct {
 
 	sessionsMu sync.Mutex
 	sessions   map[string]*Session // live ones that can come back, by key
+	// attachedNow are all live ones, to be cut off when another owner takes over; nil without a journal: nobody can then.
+	attachedNow map[*Session]struct{}
 
 	attached atomic.Uint64 // sessions so far
 	budget   *budget
@@ -84,7 +90,8 @@ type Broker struct {
 	carrying bool
 	toCarry  []*runner // that have something for other shards
 
-	failed chan error // cap 1
+	failed chan error            // cap 1
+	over   atomic.Pointer[Error] // set when another owner takes over: with it everybody is cut off
 }
 
 // Open makes a broker and, with a journal, restores what was kept.
@@ -116,12 +123,20 @@ func Open(cfg Config) (*Broker, error) {
 		}
 		b.store = binary.BigEndian.Uint32(raw[:])
 	}
+	if cfg.Journal != nil {
+		b.attachedNow = make(map[*Session]struct{})
+	}
 	for i := range max(cfg.Shards, 1) {
 		r, err := b.openRunner(uint16(i), cfg, random)
 		if err != nil {
-			return nil, errors.Join(err, b.Close())
+			return nil, errors.Join(err, b.closeJournals())
 		}
 		b.runners = append(b.runners, r)
+	}
+	if cfg.Journal != nil {
+		if err := b.replay(cfg); err != nil {
+			return nil, errors.Join(err, b.closeJournals())
+		}
 	}
 	b.restore()
 	for _, r := range b.runners {
@@ -146,24 +161,8 @@ func (b *Broker) openRunner(number uint16, cfg Config, random io.Reader) (*runne
 	if err != nil {
 		return nil, fmt.Errorf("broker: open the journal of shard %d: %w", number, err)
 	}
-	log := logSize{slack: cmp.Or(cfg.JournalSlack, defaultSlack), least: leastCarried, most: mostCarried}
-	for record, err := range j.Read(context.Background(), 0) {
-		if err == nil {
-			log.bytes += int64(len(record.Batch))
-			err = s.st.replay(record.Batch)
-			if cfg.Restoring != nil {
-				cfg.Restoring(Restored{number, log.bytes, s.st.messages.used(), s.st.pipes.used()})
-			}
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
-		}
-	}
-	if err := s.st.derive(); err != nil {
-		return nil, errors.Join(fmt.Errorf("broker: read the journal of shard %d: %w", number, err), j.Close())
-	}
 	s.journalled = true
-	r.keeper = newKeeper(r, j, &cfg, log)
+	r.keeper = newKeeper(r, j, &cfg)
 	return r, nil
 }
 

@@ -19,7 +19,11 @@ func (s *Session) consumesAlone(home uint16, r *Consume) bool {
 // holds. Elsewhere an older one with its id has to go.
 func (s *Session) consumeAcross(home uint16, op *Op, r *Consume) {
 	parts := s.partsOf(home, r)
-	if err := s.checkParts(parts, r); err != nil {
+	switch err, kept := s.checkParts(parts, r); {
+	case !kept:
+		s.cutUnkept()
+		return
+	case err != nil:
 		s.refuseAt(home, op, err)
 		return
 	}
@@ -69,25 +73,24 @@ func countParts(parts []*Consume) (n int) {
 	return n
 }
 
-// checkParts asks every shard before anything is changed.
-func (s *Session) checkParts(parts []*Consume, r *Consume) *Error {
+// checkParts asks every shard before anything is changed. It returns false if what it found is not kept.
+func (s *Session) checkParts(parts []*Consume, r *Consume) (err *Error, kept bool) {
 	for i, runner := range s.broker.runners {
 		p := parts[i]
 		if p == nil {
 			p = &Consume{ConsumerID: r.ConsumerID}
 		}
-		var err *Error
-		runner.run(func(sh *shard) {
+		kept = runner.runKept(false, func(sh *shard) {
 			if l := s.linkAt(sh); l != nil {
 				sh.allowed = s.broker.budget.allowance(s.total)
 				err = sh.checkConsume(l, p, r.Queues)
 			}
 		})
-		if err != nil {
-			return err
+		if !kept || err != nil {
+			return err, kept
 		}
 	}
-	return nil
+	return nil, true
 }
 
 // openEdge registers the parts. Everything that comes from them comes after Started.
@@ -116,7 +119,7 @@ func (s *Session) openEdge(home uint16, op *Op, r *Consume, parts []*Consume) {
 			}
 		})
 		if !kept {
-			s.cutOff(errJournalSlow())
+			s.cutUnkept()
 			return
 		}
 	}
@@ -126,7 +129,13 @@ func (s *Session) openEdge(home uint16, op *Op, r *Consume, parts []*Consume) {
 	}
 	s.edges[op.ID] = e
 	s.mu.Unlock()
-	s.put(nil, nil, []outgoing{{s, Event{Op: op.ID, Body: started}}})
+	told := s.broker.runners[home].runKept(false, func(sh *shard) {
+		sh.out = append(sh.out, outgoing{s, Event{Op: op.ID, Body: started}})
+	})
+	if !told {
+		s.cutUnkept()
+		return
+	}
 	held := int64(0)
 	for _, number := range e.shards {
 		var err *Error

@@ -67,7 +67,7 @@ func (x *crossing) do(op *Op) {
 	s := x.session
 	if x.lost {
 		x.release()
-		s.cutOff(errJournalSlow())
+		s.cutUnkept()
 		return
 	}
 	r := s.broker.runners[x.home]

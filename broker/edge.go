@@ -185,19 +185,19 @@ func (e *edge) finish(err *Error) {
 			sh.returnHeld(c, "its consumer ended")
 		}))
 		if !kept {
-			e.session.cutOff(errJournalSlow())
+			e.session.cutUnkept()
 		}
 	}
 	e.last(err)
 }
 
-// last is the last event of the operation.
+// last is the last event of the operation. It goes through a shard, so that it is said when that may say something.
 func (e *edge) last(err *Error) {
 	last := Event{Op: e.op, Done: true}
 	if err != nil {
 		last.Body = err
 	}
-	e.session.put(nil, nil, []outgoing{{e.session, last}})
+	e.session.broker.runners[e.home].run(func(sh *shard) { sh.out = append(sh.out, outgoing{e.session, last}) })
 }
 
 // detach leaves the parts as a cut does.

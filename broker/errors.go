@@ -57,6 +57,7 @@ const (
 	ReasonDiskFull          Reason = "DISK_FULL"
 	ReasonJournalSlow       Reason = "JOURNAL_SLOW"
 	ReasonJournalFailed     Reason = "JOURNAL_FAILED"
+	ReasonOwnerChanged      Reason = "OWNER_CHANGED"
 	ReasonServerOverloaded  Reason = "SERVER_OVERLOADED"
 	ReasonTenantQuota       Reason = "TENANT_QUOTA"
 	ReasonPipeQuota         Reason = "PIPE_QUOTA"

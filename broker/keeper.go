@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"sync"
 	"time"
@@ -37,6 +36,9 @@ type keeper struct {
 	size    int         // of its facts
 	slow    *time.Timer // fires when it may have taken too long
 	watched bool        // slow is set
+
+	vouch *voucher // see vouch.go; nil: nothing else can own the journal
+	lag   *lagging // see lagging.go; nil if the journal cannot lag
 
 	stalled bool  // an append takes too long
 	late    bool  // the shard's time stands still
@@ -70,17 +72,27 @@ func (s *spareMemory) keep(facts []byte, out []outgoing) {
 	}
 }
 
-func newKeeper(r *runner, j journal.Journal, cfg *Config, log logSize) *keeper {
+func newKeeper(r *runner, j journal.Journal, cfg *Config) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &keeper{
+	k := &keeper{
 		runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
-		patience: cmp.Or(cfg.JournalPatience, defaultJournalPatience), most: cmp.Or(cfg.MaxUnkept, defaultMaxUnkept), log: log,
+		patience: cmp.Or(cfg.JournalPatience, defaultJournalPatience), most: cmp.Or(cfg.MaxUnkept, defaultMaxUnkept),
+		log: logSize{slack: cmp.Or(cfg.JournalSlack, defaultSlack), least: leastCarried, most: mostCarried},
 	}
+	if cfg.Lease != nil {
+		k.vouch = &voucher{lease: cfg.Lease}
+	}
+	if l, ok := j.(lagger); ok {
+		k.lag = &lagging{journal: l}
+	}
+	return k
 }
 
 func (k *keeper) start() {
 	k.slow = time.AfterFunc(time.Hour, k.tooSlow)
 	k.slow.Stop()
+	k.startVouching()
+	k.startLagging()
 	k.wg.Go(k.write)
 }
 
@@ -88,7 +100,7 @@ func (k *keeper) start() {
 func (k *keeper) putLocked(s *shard, wait *keptWait) (carry bool) {
 	if k.failed != nil {
 		// The shard has facts that nobody will know: what it says is not said any more.
-		cutOff(s.out, errJournalFailed())
+		cutOff(s.out, k.failureLocked())
 		clear(s.out)
 		s.out, s.sends, s.facts = s.out[:0], nil, s.facts[:0]
 		wait.end(false)
@@ -104,17 +116,22 @@ func (k *keeper) putLocked(s *shard, wait *keptWait) (carry bool) {
 	if wait != nil {
 		k.next.waits = append(k.next.waits, wait)
 	}
-	if len(k.facts) == 0 && !k.writing {
+	if len(k.facts) == 0 && !k.writing && k.next.isEmpty() {
+		return false
+	}
+	if len(k.facts) == 0 && !k.writing && !k.isHeldLocked() && k.vouchedLocked() {
 		b := k.next
 		k.next = bundle{}
 		carry = k.releaseLocked(b)
 		k.next.out = b.out[:0]
 		return carry
 	}
-	if k.stalled {
+	if k.stalled || k.hasLapsedLocked() {
 		k.cutWaitingLocked(&k.next, errJournalSlow())
 	}
-	k.wakeWriter()
+	if len(k.facts) > 0 || k.writing {
+		k.wakeWriter()
+	}
 	return false
 }
 
@@ -154,7 +171,8 @@ func (k *keeper) write() {
 func (k *keeper) writeOne() (more bool) {
 	r := k.runner
 	r.mu.Lock()
-	if len(k.facts) == 0 && k.next.isEmpty() || k.failed != nil {
+	alone := k.lagsLocked()
+	if k.failed != nil || len(k.facts) == 0 && !alone && (k.next.isEmpty() || !k.vouchedLocked()) {
 		r.mu.Unlock()
 		return false
 	}
@@ -163,33 +181,41 @@ func (k *keeper) writeOne() (more bool) {
 	k.spare = spareMemory{}
 	k.busy = len(k.now.out) > fewEvents
 	over := false
-	if k.size > 0 {
+	if k.size > 0 || alone {
 		k.began = time.Now()
 		if !k.watched { // setting it for each append would wake the network poller each time
 			k.watched = true
 			k.slow.Reset(k.patience)
 		}
-		facts, over = k.log.carry(r.shard.st, facts)
+		facts, over = k.log.carry(r.shard.st, facts, alone)
 	}
 	r.mu.Unlock()
 	var err error
 	var at, needed journal.Position
 	if len(facts) > 0 {
-		at, err = k.journal.Append(k.ctx, facts)
+		if at, err = k.journal.Append(k.ctx, facts); errors.Is(err, journal.ErrDeposed) {
+			r.broker.over.CompareAndSwap(nil, errOwnerChanged()) // before anybody is told anything else
+		}
 	}
 	r.mu.Lock()
 	if err == nil && len(facts) > 0 {
 		needed = k.log.appended(at, len(facts), len(facts) > k.size, over)
 	}
 	b := k.now
+	if k.failed != nil { // meanwhile, with another shard's journal
+		r.mu.Unlock()
+		return false
+	}
 	if err != nil {
 		k.failLocked(err)
 		r.mu.Unlock()
 		if k.ctx.Err() == nil {
-			r.log.Error("the journal failed: nothing more is confirmed", slog.Int("shard", int(r.number)), slog.Any("error", err))
-			r.broker.fail(err)
+			r.broker.journalEnded(r.number, err)
 		}
 		return false
+	}
+	if over {
+		k.caughtUpLocked()
 	}
 	k.now, k.writing, k.size = bundle{}, false, 0
 	trim := needed > 0 && !k.trimming
@@ -217,7 +243,7 @@ func (k *keeper) trim(before journal.Position) {
 		k.trimming = false
 		k.runner.mu.Unlock()
 	}()
-	if err := k.journal.Trim(k.ctx, before); err != nil && k.ctx.Err() == nil {
+	if err := k.journal.Trim(k.ctx, before); err != nil && k.ctx.Err() == nil && !errors.Is(err, journal.ErrDeposed) {
 		k.runner.log.Warn("the journal was not trimmed", "shard", k.runner.number, "error", err)
 	}
 }
@@ -228,7 +254,7 @@ func (k *keeper) flush() (kept bool) {
 	w := &keptWait{done: make(chan struct{})}
 	r.mu.Lock()
 	switch {
-	case k.failed != nil || k.stalled:
+	case k.failed != nil || k.stalled || k.hasLapsedLocked():
 		r.mu.Unlock()
 		return false
 	case len(k.facts) == 0 && !k.writing && k.next.isEmpty():
@@ -249,6 +275,8 @@ func (k *keeper) close() error {
 		lost = k.loss()
 	}
 	k.cancel()
+	k.stopVouching()
+	k.stopLagging()
 	k.wg.Wait()
 	if k.slow != nil { // it was started
 		k.slow.Stop()
@@ -258,14 +286,18 @@ func (k *keeper) close() error {
 		k.failLocked(journal.ErrClosed)
 	}
 	k.runner.mu.Unlock()
-	return errors.Join(lost, k.journal.Close())
+	err := k.journal.Close()
+	if errors.Is(err, journal.ErrDeposed) {
+		err = nil // which was reported
+	}
+	return errors.Join(lost, err)
 }
 
-// loss says what a stop would not wait for; nil if the journal has failed, which was reported.
+// loss says what a stop would not wait for; nil if it is nothing, or if the journal has failed, which was reported.
 func (k *keeper) loss() error {
 	k.runner.mu.Lock()
 	defer k.runner.mu.Unlock()
-	if k.failed != nil {
+	if k.failed != nil || k.size+len(k.facts) == 0 {
 		return nil
 	}
 	return fmt.Errorf("broker: the journal of shard %d has stalled: %d bytes of facts may be lost, of which nobody was told",

@@ -28,12 +28,12 @@ const (
 	mostCarried  = 2 << 20
 )
 
-// carry adds records to a batch that is about to be appended, if it is time for them. It reports whether the last of a
-// round is in it.
-func (l *logSize) carry(st *state, batch []byte) (_ []byte, over bool) {
+// carry adds records to a batch that is about to be appended, if it is time for them, or if they must be. It reports
+// whether the last of a round is in it.
+func (l *logSize) carry(st *state, batch []byte, must bool) (_ []byte, over bool) {
 	if l.round == nil {
 		live := st.liveBytes()
-		if l.bytes <= live+live/2+l.slack {
+		if l.bytes <= live+live/2+l.slack && !must {
 			return batch, false
 		}
 		l.round, l.begun = &round{}, false

@@ -51,7 +51,7 @@ func (s *Session) endPipeAcross(home uint16, op *Op, r *EndPipe) {
 	var ref pipeRef
 	var err *Error
 	if !s.broker.runners[home].runKept(false, func(sh *shard) { ref, err = sh.pipeOf(s.identity.Tenant, r.Message) }) {
-		s.cutOff(errJournalSlow())
+		s.cutUnkept()
 		return
 	}
 	if err != nil {

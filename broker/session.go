@@ -66,6 +66,14 @@ func (b *Broker) Attach(id Identity, o SessionOptions) *Session {
 		s.salt = b.attached.Add(1)
 		s.where = make(map[uint64]uint16)
 	}
+	if b.attachedNow != nil {
+		b.sessionsMu.Lock()
+		b.attachedNow[s] = struct{}{}
+		b.sessionsMu.Unlock()
+	}
+	if over := b.over.Load(); over != nil {
+		s.cutOff(over)
+	}
 	if len(o.ID) == 0 {
 		return s
 	}
@@ -258,12 +266,13 @@ func (s *Session) linkAt(sh *shard) *link {
 
 // Close ends the session as a cut does: readers detach and their grace starts, consumers go and what they hold returns.
 func (s *Session) Close() {
-	if s.key != "" {
-		s.broker.sessionsMu.Lock()
-		if s.broker.sessions[s.key] == s {
-			delete(s.broker.sessions, s.key)
+	if b := s.broker; s.key != "" || b.attachedNow != nil {
+		b.sessionsMu.Lock()
+		delete(b.attachedNow, s)
+		if b.sessions[s.key] == s {
+			delete(b.sessions, s.key)
 		}
-		s.broker.sessionsMu.Unlock()
+		b.sessionsMu.Unlock()
 	}
 	s.end()
 	s.mu.Lock()

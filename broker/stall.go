@@ -43,8 +43,8 @@ func (w *keptWait) end(kept bool) {
 func (k *keeper) refusalLocked(facts int) *Error {
 	switch {
 	case k.failed != nil:
-		return errJournalFailed()
-	case k.stalled:
+		return k.failureLocked()
+	case k.stalled || k.hasLapsedLocked():
 		return notCarriedOut(errJournalSlow())
 	case k.size+len(k.facts)+facts > k.most:
 		err := notCarriedOut(errJournalSlow())
@@ -86,14 +86,18 @@ func (k *keeper) tooSlow() {
 		slog.Int("shard", int(r.number)), slog.Duration("for", k.patience), slog.Int("waiting_bytes", waiting))
 }
 
-// goOnLocked notes that an append has ended well. What it returns is to be called without the lock.
+// goOnLocked notes that an append has ended well, or that something was vouched for without one. What it returns is to be called without the lock.
 func (k *keeper) goOnLocked() (tell func()) {
 	r := k.runner
 	tell = func() {}
+	since := k.vouchAgainLocked()
 	if k.stalled {
+		since = k.began
+	}
+	if !since.IsZero() {
 		k.stalled = false
 		r.shard.pardonUntil = TimeOf(r.broker.now().Add(pardonTime))
-		took := time.Since(k.began)
+		took := time.Since(since)
 		tell = func() {
 			r.log.Info("the journal goes on", slog.Int("shard", int(r.number)), slog.Duration("stalled_for", took.Round(time.Millisecond)))
 		}
@@ -112,7 +116,7 @@ func (k *keeper) goOnLocked() (tell func()) {
 func (k *keeper) failLocked(err error) {
 	k.failed = err
 	for _, b := range []*bundle{&k.now, &k.next} {
-		k.cutWaitingLocked(b, errJournalFailed())
+		k.cutWaitingLocked(b, k.failureLocked())
 		for _, w := range b.waits { // the patient ones
 			w.end(false)
 		}
@@ -175,25 +179,32 @@ func (b *Broker) cutAnswers(target uint16, err *Error) {
 // Stalled says why no client shall come back just now: a journal has stalled, and what a session repeats could not be
 // answered. It is nil if all is well.
 func (b *Broker) Stalled() *Error {
+	if over := b.over.Load(); over != nil {
+		return over
+	}
 	for _, r := range b.runners {
 		if r.keeper == nil {
 			return nil
 		}
 		r.mu.Lock()
-		stalled, failed := r.keeper.stalled, r.keeper.failed != nil
+		var err *Error
+		switch k := r.keeper; {
+		case k.failed != nil:
+			err = k.failureLocked()
+		case k.stalled || k.hasLapsedLocked():
+			err = notCarriedOut(errJournalSlow())
+		}
 		r.mu.Unlock()
-		switch {
-		case failed:
-			return errJournalFailed()
-		case stalled:
-			return notCarriedOut(errJournalSlow())
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // Failed receives the error that a journal has ended with. Nothing is confirmed any more then, all that waits is refused
-// with JOURNAL_FAILED, and what is in memory is not to be trusted: the process has to end.
+// with JOURNAL_FAILED, and what is in memory is not to be trusted. If it is [journal.ErrDeposed] another owner has it:
+// everybody is cut off with OWNER_CHANGED, and the broker is to be closed. Otherwise the process has to end.
 func (b *Broker) Failed() <-chan error { return b.failed }
 
 func (b *Broker) fail(err error) {
@@ -206,9 +217,17 @@ func (b *Broker) fail(err error) {
 func errJournalSlow() *Error {
 	return &Error{
 		Code: CodeUnavailable, Reason: ReasonJournalSlow, RetryAfter: slowRetry, OutcomeUnknown: true,
-		Text: "the server's disk has not answered for a while: it is not known whether the request was carried out; " +
+		Text: "the server's disk, or its cluster, has not answered for a while: it is not known whether the request was carried out; " +
 			"a session that comes back and repeats it learns that",
 	}
+}
+
+// failureLocked is what is said of a journal that has ended.
+func (k *keeper) failureLocked() *Error {
+	if over := k.runner.broker.over.Load(); over != nil {
+		return over
+	}
+	return errJournalFailed()
 }
 
 func errJournalFailed() *Error {
@@ -221,12 +240,25 @@ func errJournalFailed() *Error {
 // notCarriedOut makes an error that of a request which has changed nothing.
 func notCarriedOut(e *Error) *Error {
 	e.OutcomeUnknown = false
-	e.Text = "the server's disk is slower than its clients, or does not answer: the request was not carried out; repeat it after a while"
+	e.Text = "the server's disk, or its cluster, is slower than its clients, or does not answer: the request was not carried out; repeat it after a while"
 	return e
+}
+
+// cutUnkept cuts off a session for which something was not kept in time.
+func (s *Session) cutUnkept() {
+	if over := s.broker.over.Load(); over != nil {
+		s.cutOff(over)
+		return
+	}
+	s.cutOff(errJournalSlow())
 }
 
 // takesLocked reports whether an operation is taken by a shard just now, whose lock the caller has. If not, it is refused.
 func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
+	if over := s.broker.over.Load(); over != nil {
+		s.cutOff(over)
+		return false
+	}
 	if r.keeper == nil {
 		return true
 	}
@@ -237,7 +269,7 @@ func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
 	if err == nil {
 		return true
 	}
-	if _, repeated := r.shard.outcome(l, op.ID); repeated || err.OutcomeUnknown {
+	if _, repeated := r.shard.outcome(l, op.ID); repeated || err.OutcomeUnknown || !r.keeper.mayRefuseLocked(s) {
 		s.cutOff(err) // it was carried out before, perhaps: its client has to come back for that
 		return false
 	}

@@ -14,8 +14,16 @@ import (
 func (s *Session) Submit(ops []Op) {
 	if len(s.broker.runners) == 1 {
 		s.submitTo(s.broker.runners[0], ops, nil)
-		return
+	} else {
+		s.submitAll(ops)
 	}
+	if over := s.broker.over.Load(); over != nil {
+		s.cutOff(over) // behind it, since a shard that is closed says nothing
+	}
+}
+
+// submitAll does so where there are several shards.
+func (s *Session) submitAll(ops []Op) {
 	s.passedEverywhere()
 	for i := 0; i < len(ops); {
 		home, alone := s.route(&ops[i])
@@ -225,7 +233,7 @@ func (s *Session) extendAcross(op *Op, r *ExtendLeases) {
 			}
 		})
 		if !kept {
-			s.cutOff(errJournalSlow())
+			s.cutUnkept()
 			return
 		}
 	}
@@ -280,7 +288,7 @@ func (s *Session) listAcross(op *Op, r *ListQueues) {
 			all.More = all.More || list.More
 		})
 		if !kept {
-			s.cutOff(errJournalSlow())
+			s.cutUnkept()
 			return
 		}
 	}
