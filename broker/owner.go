@@ -23,6 +23,9 @@ func errOwnerChanged() *Error {
 	}
 }
 
+// Over says why nobody shall come back here, because another owner has taken over, or is about to; nil if that is not so.
+func (b *Broker) Over() *Error { return b.over.Load() }
+
 // journalEnded is called when a shard's journal has ended with an error.
 func (b *Broker) journalEnded(shard uint16, err error) {
 	if !errors.Is(err, journal.ErrDeposed) {

@@ -73,6 +73,7 @@ var provoked = map[string]string{
 	"DISK_FULL":           "TestDiskNearlyFull",
 	"JOURNAL_SLOW":        "../server/stall_test.go TestStalledPlainCalls",
 	"JOURNAL_FAILED":      "../server/stall_test.go TestJournalFailed",
+	"OWNER_CHANGED":       "../server/owner_test.go TestOwnerChanged",
 	"INTERNAL":            "../server/edges_test.go TestPanic",
 }
 

@@ -26,7 +26,11 @@ func (s *adminService) WatchQueues(
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		for _, report := range w.reports(s.now(), s.broker.QueueStatistics(tenant, req.Prefix)) {
+		queues := s.broker.QueueStatistics(tenant, req.Prefix)
+		if over := s.broker.Over(); over != nil {
+			return over
+		}
+		for _, report := range w.reports(s.now(), queues) {
 			if err := stream.Send(report); err != nil {
 				return err
 			}

@@ -17,7 +17,8 @@
 //   - Every RPC may answer UNAUTHENTICATED (CREDENTIALS_MISSING, CREDENTIALS_INVALID: send `authorization: Bearer KEY`),
 //     RESOURCE_EXHAUSTED (SERVER_OVERLOADED, DISK_FULL: wait retry_after, then repeat), UNAVAILABLE (DRAINING: repeat at
 //     another server or after retry_after; JOURNAL_SLOW, JOURNAL_FAILED: the server's disk does not keep up, or has failed:
-//     the outcome says whether the request may have been carried out; repeat after retry_after), INVALID_ARGUMENT
+//     the outcome says whether the request may have been carried out; repeat after retry_after; OWNER_CHANGED: another
+//     replica serves now, the outcome is unknown; come back and repeat), INVALID_ARGUMENT
 //     (FRAME_MALFORMED: the bytes are not such a message; TOO_MANY_ELEMENTS, NESTING_TOO_DEEP, UNKNOWN_FIELDS_TOO_LARGE:
 //     they would take far more memory than they are long, see docs/errors.md) and INTERNAL (INTERNAL: a defect of the
 //     server, of which its log tells more). The comments of an RPC list what it adds to these.

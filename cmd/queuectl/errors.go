@@ -108,6 +108,7 @@ var hints = []struct {
 	{client.ReasonDiskFull, "make room on the server's disk: queuectl stats shows how much it wants"},
 	{client.ReasonJournalSlow, "again in a moment: the server's disk does not keep up, queuectl stats shows how it does"},
 	{client.ReasonJournalFailed, "see to the server's disk, and start the server again"},
+	{client.ReasonOwnerChanged, "again in a moment: another replica is taking over"},
 	{client.ReasonDraining, "again in a moment: the server is going down, or another one is coming up"},
 }
 
