@@ -30,9 +30,9 @@ type keeper struct {
 	facts   []byte // to be kept next
 	next    bundle // waits for facts
 	spare   spareMemory
-	writing bool   // an append is under way
-	now     bundle // waits for that append
-	began   time.Time
+	writing bool        // an append is under way
+	now     bundle      // waits for that append
+	began   time.Time   // zero: there was nothing to append
 	size    int         // of its facts
 	slow    *time.Timer // fires when it may have taken too long
 	watched bool        // slow is set
@@ -171,23 +171,29 @@ func (k *keeper) write() {
 func (k *keeper) writeOne() (more bool) {
 	r := k.runner
 	r.mu.Lock()
-	alone := k.lagsLocked()
-	if k.failed != nil || len(k.facts) == 0 && !alone && (k.next.isEmpty() || !k.vouchedLocked()) {
+	if k.failed != nil {
 		r.mu.Unlock()
 		return false
 	}
-	facts := k.facts
-	k.now, k.facts, k.next, k.writing, k.size = k.next, k.spare.facts, bundle{out: k.spare.out}, true, len(facts)
+	facts, size, over := k.facts, len(k.facts), false
+	alone := k.lagsLocked()
+	if size > 0 || alone {
+		facts, over = k.log.carry(r.shard.st, facts, alone)
+	}
+	if len(facts) == 0 && !k.mayReleaseLocked() {
+		r.mu.Unlock()
+		return alone // it looks at more of the shard then
+	}
+	k.now, k.facts, k.next, k.writing, k.size = k.next, k.spare.facts, bundle{out: k.spare.out}, true, size
 	k.spare = spareMemory{}
 	k.busy = len(k.now.out) > fewEvents
-	over := false
-	if k.size > 0 || alone {
+	k.began = time.Time{}
+	if len(facts) > 0 {
 		k.began = time.Now()
 		if !k.watched { // setting it for each append would wake the network poller each time
 			k.watched = true
 			k.slow.Reset(k.patience)
 		}
-		facts, over = k.log.carry(r.shard.st, facts, alone)
 	}
 	r.mu.Unlock()
 	var err error
@@ -234,6 +240,11 @@ func (k *keeper) writeOne() (more bool) {
 		k.wg.Go(func() { k.trim(needed) })
 	}
 	return true
+}
+
+// mayReleaseLocked reports whether something waits that may be released without an append.
+func (k *keeper) mayReleaseLocked() bool {
+	return (!k.next.isEmpty() || k.isHeldLocked()) && k.vouchedLocked()
 }
 
 // trim forgets what the journal has before a position, beside the appends. If that fails, the next round tries again.

@@ -66,7 +66,7 @@ func (k *keeper) tooSlow() {
 	r := k.runner
 	r.mu.Lock()
 	k.watched = false
-	if !k.writing || k.size == 0 || k.stalled || k.failed != nil {
+	if !k.writing || k.began.IsZero() || k.stalled || k.failed != nil {
 		r.mu.Unlock()
 		return
 	}
@@ -270,6 +270,9 @@ func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
 		return true
 	}
 	if _, repeated := r.shard.outcome(l, op.ID); repeated || err.OutcomeUnknown || !r.keeper.mayRefuseLocked(s) {
+		if err.Reason == ReasonJournalSlow {
+			err = errJournalSlow()
+		}
 		s.cutOff(err) // it was carried out before, perhaps: its client has to come back for that
 		return false
 	}

@@ -90,8 +90,12 @@ func TestLongLapseIsAStall(t *testing.T) {
 		held := silent.delivered(take)
 		o.lapsed.Store(true)
 		read := c.do(&broker.ListMessages{Queue: "q", Limit: 1})
+		lists := b.attach("") // and waits for what it reads in each shard, before it goes to the next
+		list := lists.do(&broker.ListQueues{})
 		<-time.After(2 * time.Second)
 		c.isCut(broker.ReasonJournalSlow)
+		lists.isCut(broker.ReasonJournalSlow)
+		lists.quiet(list)
 		other.isNotCut()
 		if err := b.b.Stalled(); err == nil || err.Reason != broker.ReasonJournalSlow {
 			t.Errorf("Stalled() = %v in a lapse", err)
@@ -102,6 +106,9 @@ func TestLongLapseIsAStall(t *testing.T) {
 		}
 		op := other.do(&broker.Enqueue{Queue: "q"})
 		other.isCut(broker.ReasonJournalSlow)
+		if err := other.s.CutOff(); !err.OutcomeUnknown {
+			t.Errorf("a session was cut off with %+v, want an unknown outcome", err)
+		}
 		other.quiet(op)
 		c.quiet(read)
 		c.s.Close()
@@ -204,7 +211,9 @@ func TestDeposedSaysNothing(t *testing.T) {
 			take := w.do(&broker.Consume{Queues: []string{"q", "fourth"}, MaxInFlight: 100, ConsumerID: "w"})
 			expect[*broker.Started](w, take)
 			all := everyRequest(c, w, take)
-			reader.receive(all["Receive"].(*broker.Receive).Handle, 1)
+			if r, ok := all["Receive"].(*broker.Receive); ok {
+				reader.receive(r.Handle, 1)
+			}
 			asker := b.attach(id)
 			c.taken()
 			o.depose()

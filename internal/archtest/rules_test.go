@@ -133,6 +133,10 @@ var shellFiles = map[string]bool{
 	"broker.go":  true, // opens, closes, finds the shard of a queue
 	"edge.go":    true, // what counts over all the parts of a Consume over several shards
 	"keeper.go":  true, // facts to the journal, and what waits for them
+	"vouch.go":   true, // what is said only by who is sure to own the journal
+	"owner.go":   true, // what happens when another owner takes over
+	"lagging.go": true, // rounds without traffic
+	"replay.go":  true, // several shards at a time
 	"stall.go":   true, // what happens when the journal does not keep up
 	"runner.go":  true, // one caller at a time, timer, hand-over of events, what goes from shard to shard
 	"session.go": true, // a client's side: events that wait for it
