@@ -265,7 +265,7 @@ func (k *keeper) flush() (kept bool) {
 	w := &keptWait{done: make(chan struct{})}
 	r.mu.Lock()
 	switch {
-	case k.failed != nil || k.stalled || k.hasLapsedLocked():
+	case k.failed != nil || k.stalled || k.hasLapsedLocked() && len(k.facts) == 0 && !k.writing:
 		r.mu.Unlock()
 		return false
 	case len(k.facts) == 0 && !k.writing && k.next.isEmpty():

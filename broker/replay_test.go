@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +79,7 @@ type history struct {
 	b        *Broker
 	journals []*journal.Memory
 	keys     *handles.KeyRing
+	lapsed   atomic.Bool // the lease
 
 	clients []*historyClient
 	names   int
@@ -99,7 +101,8 @@ type historyClient struct {
 func newHistory(t *testing.T, seed uint64, shards int) *history {
 	t.Helper()
 	h := &history{t: t, rand: rand.New(rand.NewPCG(seed, 0)), queues: []string{"a", "b", "c", "d.x"}}
-	b, err := Open(Config{Shards: shards, Store: 9, Journal: func(uint16) (journal.Journal, error) {
+	lease := func() bool { return !h.lapsed.Load() }
+	b, err := Open(Config{Shards: shards, Store: 9, Lease: lease, Journal: func(uint16) (journal.Journal, error) {
 		h.journals = append(h.journals, &journal.Memory{})
 		return h.journals[len(h.journals)-1], nil
 	}})
@@ -167,6 +170,8 @@ func (h *history) step() {
 			delete(c.waiting, op)
 			break
 		}
+	case n < 9:
+		h.lapse(c)
 	case n < 20:
 		h.credit(c)
 	default:
@@ -178,6 +183,17 @@ func (h *history) step() {
 	for _, c := range h.clients {
 		h.takeIn(c)
 	}
+}
+
+// lapse does something without a lease, for a while that only delays.
+func (h *history) lapse(c *historyClient) {
+	h.lapsed.Store(true)
+	short := time.Duration(h.rand.Int64N(int64(1900 * time.Millisecond)))
+	time.AfterFunc(short, func() { h.lapsed.Store(false) }) // what concerns several shards waits for it
+	if r := h.request(); r != nil {
+		h.submit(c, Op{Credit: 1, Request: r})
+	}
+	<-time.After(short + leasePoll) // by then it is seen
 }
 
 func (h *history) submit(c *historyClient, op Op) {
@@ -335,6 +351,9 @@ type sentEntry struct {
 
 func durable(st *state) durableState {
 	d := durableState{sessions: st.sessions, inbox: st.inbox, settled: st.settled.entries[st.settled.start:], keys: st.keys.entries[st.keys.start:], related: st.relatives, order: st.order}
+	for n := len(d.sessions); n > 0 && d.sessions[n-1] == nil; n-- { // a trimmed journal does not tell of those forgotten last
+		d.sessions = d.sessions[:n-1]
+	}
 	d.free = st.freeQueues
 	for _, q := range st.queues {
 		if q != nil {
