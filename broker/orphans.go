@@ -16,9 +16,10 @@ func (b *Broker) restore() {
 			}
 		})
 	}
-	for _, r := range b.runners {
+	_ = b.eachShard(func(r *runner) error {
 		r.shard.restore()
-	}
+		return nil
+	})
 	known := b.carriersUnderWay()
 	for _, r := range b.runners {
 		r.shard.dropOrphans(func(c carrierRef) bool { return known[c] || b.carries(c) })
