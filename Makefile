@@ -195,7 +195,7 @@ baseline: $(BUF) ## the contract as it is becomes the one that buf breaking comp
 	$(BUF) build --exclude-source-info -o $(BASELINE)
 
 .PHONY: tools
-tools: $(BUF) $(PLUGINS) $(LINT) $(TOOLS)/grpcurl ## build all pinned tools into bin/tools
+tools: $(BUF) $(PLUGINS) $(LINT) $(TOOLS)/grpcurl $(TOOLS)/nats-server ## build all pinned tools into bin/tools
 
 .PHONY: clean
 clean: ## remove what make built and installed
@@ -226,6 +226,10 @@ $(TOOLS)/protoc-gen-go-vtproto: tools/go.mod tools/go.sum
 
 $(TOOLS)/grpcurl: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o '$(CURDIR)/$@' github.com/fullstorydev/grpcurl/cmd/grpcurl
+	@touch $@
+
+$(TOOLS)/nats-server: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o '$(CURDIR)/$@' github.com/nats-io/nats-server/v2
 	@touch $@
 
 # The test clients' packages, at the versions in requirements.txt and package-lock.json.

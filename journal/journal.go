@@ -45,5 +45,6 @@ type Record struct {
 // ErrClosed says that the journal was closed.
 var ErrClosed = errors.New("journal: closed")
 
-// ErrDeposed says that another owner has taken the journal over: nothing that was not kept before can be.
+// ErrDeposed says that another owner has taken the journal over: it is not known whether the last batch was kept, and
+// nothing more will be.
 var ErrDeposed = errors.New("journal: deposed: another owner has taken over")

@@ -110,7 +110,7 @@ var dependencyRules = []dependencyRule{
 	{
 		name:  "NATS",
 		paths: []string{"github.com/nats-io"},
-		in:    []string{"journal/cluster", "cmd/queue-server"},
+		in:    []string{"journal/cluster", "internal/natstest", "internal/replica", "cmd/queue-server"},
 	},
 	{
 		name:  "Pebble",

@@ -1,0 +1,182 @@
+// Package natstest runs real NATS servers, each in a process of its own, for tests: starts, kills and pauses them.
+package natstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// patience is how long a cluster may take to be ready.
+const patience = time.Minute
+
+// Options say what cluster to start.
+type Options struct {
+	Nodes      int    // how many servers; 0 is 1
+	Sync       bool   // fsync each message before it is confirmed (sync_interval: always)
+	MaxPayload string // "" is 16MB
+}
+
+// A Cluster is some NATS servers with JetStream. They end with the test.
+type Cluster struct {
+	t     testing.TB
+	nodes []*Node
+}
+
+// Start starts a cluster and waits until JetStream can be used.
+func Start(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Nodes = max(o.Nodes, 1)
+	if o.MaxPayload == "" {
+		o.MaxPayload = "16MB"
+	}
+	ports := freePorts(t, 2*o.Nodes)
+	c := &Cluster{t: t}
+	for i := range o.Nodes {
+		c.nodes = append(c.nodes, newNode(t, path, o, i, ports))
+	}
+	for _, n := range c.nodes {
+		n.start()
+	}
+	c.Wait()
+	return c
+}
+
+// URL has the addresses of all nodes.
+func (c *Cluster) URL() string {
+	urls := make([]string, 0, len(c.nodes))
+	for _, n := range c.nodes {
+		urls = append(urls, n.URL())
+	}
+	return strings.Join(urls, ",")
+}
+
+// Nodes returns how many nodes there are.
+func (c *Cluster) Nodes() int { return len(c.nodes) }
+
+// Node returns a node by its index.
+func (c *Cluster) Node(i int) *Node { return c.nodes[i] }
+
+// Kill ends a node with SIGKILL; what it had stored stays.
+func (c *Cluster) Kill(i int) { c.t.Helper(); c.nodes[i].kill() }
+
+// Stop ends a node in order.
+func (c *Cluster) Stop(i int) { c.t.Helper(); c.nodes[i].stop() }
+
+// Restart starts a node that was ended, with what it had stored. It does not wait until the node takes part: see [Cluster.Wait].
+func (c *Cluster) Restart(i int) { c.t.Helper(); c.nodes[i].kill(); c.nodes[i].start() }
+
+// Pause stops a node with SIGSTOP: its connections stay, and nothing answers.
+func (c *Cluster) Pause(i int) { c.t.Helper(); c.nodes[i].pause() }
+
+// Resume lets a paused node go on.
+func (c *Cluster) Resume(i int) { c.t.Helper(); c.nodes[i].resume() }
+
+// Leader returns the index of the node that leads a stream.
+func (c *Cluster) Leader(stream string) int {
+	c.t.Helper()
+	if len(c.nodes) == 1 {
+		return 0
+	}
+	leader := -1
+	c.until("a leader of "+stream, func(ctx context.Context, js jetstream.JetStream) error {
+		s, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err //nolint:wrapcheck // only printed
+		}
+		cluster := s.CachedInfo().Cluster
+		if cluster == nil {
+			return errors.New("not clustered")
+		}
+		for i, n := range c.nodes {
+			if n.Name() == cluster.Leader {
+				leader = i
+				return nil
+			}
+		}
+		return fmt.Errorf("the leader is %q", cluster.Leader)
+	})
+	return leader
+}
+
+// Wait waits until JetStream can be used: a meta leader is there and a stream can be made on as many nodes as there are.
+func (c *Cluster) Wait() {
+	c.t.Helper()
+	c.until("JetStream", func(ctx context.Context, js jetstream.JetStream) error {
+		const name = "NATSTEST"
+		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Replicas: len(c.nodes)})
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return err //nolint:wrapcheck // only printed
+		}
+		return js.DeleteStream(ctx, name) //nolint:wrapcheck // only printed
+	})
+}
+
+// until repeats try until it succeeds.
+func (c *Cluster) until(what string, try func(context.Context, jetstream.JetStream) error) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	pause := time.NewTicker(100 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		err := c.once(ctx, try)
+		if err == nil {
+			return
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			c.t.Fatalf("natstest: no %s: %v%s", what, err, c.logs())
+		}
+	}
+}
+
+func (c *Cluster) once(ctx context.Context, try func(context.Context, jetstream.JetStream) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	nc, err := nats.Connect(c.URL(), nats.Timeout(time.Second), nats.NoReconnect())
+	if err != nil {
+		return err //nolint:wrapcheck // only printed
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err //nolint:wrapcheck // only printed
+	}
+	return try(ctx, js)
+}
+
+func (c *Cluster) logs() string {
+	var b strings.Builder
+	for _, n := range c.nodes {
+		fmt.Fprintf(&b, "\n--- %s\n%s", n.Name(), n.tail())
+	}
+	return b.String()
+}
+
+// freePorts finds ports that nobody listens on.
+func freePorts(t testing.TB, n int) []int {
+	t.Helper()
+	ports := make([]int, 0, n)
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert // it is one
+	}
+	return ports
+}

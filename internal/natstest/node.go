@@ -1,0 +1,113 @@
+package natstest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A Node is one NATS server.
+type Node struct {
+	t    testing.TB
+	path string
+	dir  string
+	name string
+	port int
+	cmd  *exec.Cmd // nil when it does not run
+}
+
+func newNode(t testing.TB, path string, o Options, i int, ports []int) *Node {
+	t.Helper()
+	n := &Node{t: t, path: path, dir: t.TempDir(), name: fmt.Sprintf("n%d", i), port: ports[i]}
+	if err := os.WriteFile(n.config(), []byte(configuration(n, o, i, ports)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.kill)
+	return n
+}
+
+func configuration(n *Node, o Options, i int, ports []int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "server_name: %s\nlisten: \"127.0.0.1:%d\"\nmax_payload: %s\nmax_pending: 128MB\n", n.name, n.port, o.MaxPayload)
+	fmt.Fprintf(&b, "jetstream {\n  store_dir: %q\n  max_file_store: 8GB\n", filepath.Join(n.dir, "store"))
+	if o.Sync {
+		b.WriteString("  sync_interval: always\n")
+	}
+	b.WriteString("}\n")
+	if o.Nodes == 1 {
+		return b.String()
+	}
+	routes := make([]string, 0, o.Nodes)
+	for _, port := range ports[o.Nodes:] {
+		routes = append(routes, fmt.Sprintf("\"nats://127.0.0.1:%d\"", port))
+	}
+	fmt.Fprintf(&b, "cluster {\n  name: test\n  listen: \"127.0.0.1:%d\"\n  routes: [%s]\n}\n",
+		ports[o.Nodes+i], strings.Join(routes, ", "))
+	return b.String()
+}
+
+// Name is the server's name.
+func (n *Node) Name() string { return n.name }
+
+// Address is where the server takes clients, as host:port.
+func (n *Node) Address() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
+
+// URL is the same as a URL.
+func (n *Node) URL() string { return "nats://" + n.Address() }
+
+func (n *Node) config() string { return filepath.Join(n.dir, "nats.conf") }
+
+func (n *Node) start() {
+	n.t.Helper()
+	log, err := os.OpenFile(filepath.Join(n.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(n.path, "-c", n.config()) //nolint:noctx,gosec // it ends with the test
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, attributes()
+	if err := cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.cmd = cmd
+}
+
+func (n *Node) kill() { n.end(syscall.SIGKILL) }
+
+func (n *Node) stop() { n.end(syscall.SIGTERM) }
+
+func (n *Node) end(by syscall.Signal) {
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(by)
+	_ = n.cmd.Wait() // says only how it was ended
+	n.cmd = nil
+}
+
+func (n *Node) pause() { n.signal(syscall.SIGSTOP) }
+
+func (n *Node) resume() { n.signal(syscall.SIGCONT) }
+
+func (n *Node) signal(s syscall.Signal) {
+	n.t.Helper()
+	if n.cmd == nil {
+		n.t.Fatalf("natstest: %s does not run", n.name)
+	}
+	if err := n.cmd.Process.Signal(s); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// tail is the end of what the server has logged.
+func (n *Node) tail() string {
+	content, err := os.ReadFile(filepath.Join(n.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(content[max(0, len(content)-4000):])
+}

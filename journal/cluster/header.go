@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// format is the version of what is in the stream.
+const format = 1
+
+// A kind says what a message is.
+type kind byte
+
+const (
+	batchKind kind = 1 + iota // facts
+	fenceKind                 // a new owner
+	trimKind                  // nothing but what is trimmed
+)
+
+// fixed is the size of a header without the node's name: checksum, format, kind, length of the name, numbers.
+const fixed = 4 + 3 + 6*8
+
+// maxNode is how long a node's name may be.
+const maxNode = 255
+
+var (
+	errDamaged    = errors.New("damaged")
+	castagnoli    = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a table
+	byteOrder     = binary.BigEndian                  //nolint:gochecknoglobals // short for it
+	errTooStrange = errors.New("of another format")
+)
+
+// A header is in front of each batch.
+type header struct {
+	kind     kind
+	epoch    uint64           // of the owner that wrote it: rises with each fence
+	number   uint64           // of the message in its epoch; the fence has 0
+	writer   uint64           // drawn by each owner: tells two apart that tried for the same epoch
+	position journal.Position // of the batch; of the next one in a fence or trim
+	from     journal.Position // the first batch that is not trimmed
+	start    uint64           // a sequence in the stream at or before that batch's
+	node     string
+}
+
+// encode returns the message of a batch.
+func (h *header) encode(shard int, batch []byte) []byte {
+	m := make([]byte, 4, fixed+len(h.node)+len(batch))
+	m = append(m, format, byte(h.kind), byte(len(h.node)))
+	for _, n := range []uint64{h.epoch, h.number, h.writer, uint64(h.position), uint64(h.from), h.start} {
+		m = byteOrder.AppendUint64(m, n)
+	}
+	m = append(append(m, h.node...), batch...)
+	byteOrder.PutUint32(m, checksum(shard, m[4:]))
+	return m
+}
+
+// decode takes a message apart. The batch is part of the message.
+func decode(shard int, m []byte) (header, []byte, error) {
+	if len(m) < fixed {
+		return header{}, nil, fmt.Errorf("a message of %d bytes: %w", len(m), errDamaged)
+	}
+	if byteOrder.Uint32(m) != checksum(shard, m[4:]) {
+		return header{}, nil, fmt.Errorf("checksum: %w", errDamaged)
+	}
+	if m[4] != format {
+		return header{}, nil, fmt.Errorf("format %d: %w", m[4], errTooStrange)
+	}
+	end := fixed + int(m[6])
+	if len(m) < end {
+		return header{}, nil, fmt.Errorf("node name: %w", errDamaged)
+	}
+	at := func(i int) uint64 { return byteOrder.Uint64(m[7+8*i:]) }
+	return header{
+		kind: kind(m[5]), epoch: at(0), number: at(1), writer: at(2),
+		position: journal.Position(at(3)), from: journal.Position(at(4)), start: at(5),
+		node: string(bytes.Clone(m[fixed:end])),
+	}, m[end:], nil
+}
+
+// checksum is over the shard too: a message of another one is damage.
+func checksum(shard int, content []byte) uint32 {
+	var s [8]byte
+	byteOrder.PutUint64(s[:], uint64(shard)) //nolint:gosec // never negative
+	return crc32.Update(crc32.Checksum(s[:], castagnoli), castagnoli, content)
+}

@@ -1,0 +1,225 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// A log is the journal of a shard in one epoch.
+type log struct {
+	store  *Store
+	shard  int
+	writer uint64
+	node   string
+	ctx    context.Context //nolint:containedctx // ends with the journal; its cause says why
+	cancel context.CancelCauseFunc
+
+	writing sync.Mutex // held while a message is under way: one at a time
+
+	mu       sync.Mutex
+	epoch    uint64
+	number   uint64           // of the last message that was kept
+	sequence uint64           // of the same, in the stream
+	next     journal.Position // of the next batch
+	from     journal.Position // the first that is not trimmed
+	start    uint64           // a sequence at or before from's
+	needed   uint64           // start, as the last message that was kept has it
+	places   places
+}
+
+func newLog(s *Store, shard int) *log {
+	l := &log{store: s, shard: shard, writer: random(), node: s.options.Node}
+	l.ctx, l.cancel = context.WithCancelCause(s.ctx)
+	return l
+}
+
+// take appends the fence.
+func (l *log) take(ctx context.Context) error {
+	for try := 0; ; try++ {
+		last, err := l.store.tail(ctx, l.shard)
+		if err == nil {
+			// No epoch before can be as high: each is one more than the sequence of a message before its fence.
+			l.epoch, l.sequence = last.sequence+1, last.sequence
+			l.next, l.from, l.start = max(last.position, 1), max(last.from, 1), last.start
+			if last.kind == batchKind {
+				l.next++
+			}
+			var again bool
+			if again, err = l.fence(ctx, last); !again {
+				return err
+			}
+		} else if errors.Is(err, errDamaged) || errors.Is(err, errTooStrange) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
+		}
+		pause(ctx, try)
+	}
+}
+
+// fence tries to append the fence behind the last message, and says whether to try again behind another one.
+func (l *log) fence(ctx context.Context, last tail) (bool, error) {
+	h := l.header(fenceKind)
+	err := l.keep(ctx, h, h.encode(l.shard, nil))
+	if !errors.Is(err, journal.ErrDeposed) {
+		return false, err
+	}
+	now, readErr := l.store.tail(ctx, l.shard)
+	if readErr != nil || now.epoch != last.epoch { // who was quicker has the shard
+		return false, err
+	}
+	return true, nil
+}
+
+// header is of the next message.
+func (l *log) header(k kind) header {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := header{
+		kind: k, epoch: l.epoch, writer: l.writer, position: l.next, from: l.from, start: l.start, node: l.node,
+	}
+	if k != fenceKind {
+		h.number = l.number + 1
+	}
+	return h
+}
+
+// Append implements [journal.Journal]. It goes on through lost connections and a lost quorum until it knows.
+func (l *log) Append(ctx context.Context, batch []byte) (journal.Position, error) {
+	h, err := l.write(ctx, batchKind, batch, func() {})
+	return h.position, err
+}
+
+// write keeps one message. An error ends the journal. Before the message is made, it calls prepare with l.mu held.
+func (l *log) write(ctx context.Context, k kind, batch []byte, prepare func()) (header, error) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := context.Cause(l.ctx); err != nil {
+		return header{}, l.ended(err)
+	}
+	if err := ctx.Err(); err != nil {
+		l.cancel(err)
+		return header{}, fmt.Errorf("cluster: append: %w", err)
+	}
+	l.mu.Lock()
+	prepare()
+	l.mu.Unlock()
+	h := l.header(k)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.ctx, func() { cancel(l.ended(context.Cause(l.ctx))) })()
+	if err := l.keep(ctx, h, h.encode(l.shard, batch)); err != nil {
+		l.cancel(err)
+		return header{}, fmt.Errorf("cluster: append to shard %d: %w", l.shard, err)
+	}
+	l.store.trimmer.appended(len(batch))
+	return h, nil
+}
+
+// ended makes the end of the store the end of the journal.
+func (l *log) ended(err error) error {
+	if errors.Is(err, context.Canceled) && l.store.ctx.Err() != nil {
+		return journal.ErrClosed
+	}
+	return err
+}
+
+// keep publishes a message until it is known to be kept, or never to be.
+func (l *log) keep(ctx context.Context, h header, message []byte) error {
+	if most := l.store.conn.MaxPayload(); int64(len(message)) > most && most > 0 {
+		return fmt.Errorf("a message of %d bytes, but the NATS server takes at most %d", len(message), most)
+	}
+	for try := 0; ; try++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) //nolint:wrapcheck // by the caller
+		}
+		sequence, err := l.publish(ctx, message)
+		if err == nil {
+			l.kept(h, sequence)
+			return nil
+		}
+		if permanent(err) {
+			return err
+		}
+		if wrongSequence(err) {
+			if done, err := l.look(ctx, h); done {
+				return err
+			}
+		}
+		if try > 0 && try%8 == 0 {
+			l.store.options.Log.Warn("a batch is not kept yet", "shard", l.shard, "tries", try, "error", err)
+		}
+		pause(ctx, try)
+	}
+}
+
+func (l *log) publish(ctx context.Context, message []byte) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	ack, err := l.store.js.Publish(ctx, l.store.subject(l.shard), message,
+		jetstream.WithExpectLastSequencePerSubject(l.sequence), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return 0, err //nolint:wrapcheck // by the caller
+	}
+	return ack.Sequence, nil
+}
+
+// look reads what the subject ends with, after another end than expected: an earlier try of ours, or another owner. It
+// says whether the outcome is known.
+func (l *log) look(ctx context.Context, h header) (bool, error) {
+	last, err := l.store.tail(ctx, l.shard)
+	switch {
+	case err != nil || last.sequence < l.sequence:
+		return false, nil // not known, or from a server that lags
+	case last.epoch == h.epoch && last.writer == h.writer && last.number == h.number && last.kind == h.kind:
+		l.kept(h, last.sequence)
+		return true, nil
+	case last.sequence == l.sequence:
+		return false, nil // an earlier try is under way
+	case last.epoch >= h.epoch, h.kind == fenceKind:
+		return true, fmt.Errorf("node %q has epoch %d: %w", last.node, last.epoch, journal.ErrDeposed)
+	}
+	l.mu.Lock()
+	l.sequence = last.sequence // something stale slipped in, which readers pass over
+	l.mu.Unlock()
+	return false, nil
+}
+
+// kept remembers a message that is in the log.
+func (l *log) kept(h header, sequence uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.number, l.sequence, l.needed = h.number, sequence, h.start
+	if h.kind == batchKind {
+		l.next = h.position + 1
+		l.places.add(h.position, sequence)
+	}
+}
+
+// Close implements [journal.Journal].
+func (l *log) Close() error {
+	l.cancel(journal.ErrClosed)
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	return nil
+}
+
+// wrongSequence says that the subject does not end as expected.
+func wrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// permanent says that trying again is no use.
+func permanent(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
+}

@@ -1,0 +1,87 @@
+package cluster
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Options say where the NATS cluster is and what is kept there.
+type Options struct {
+	URL         string // of one or more servers, with commas between
+	Name        string // of the service: several may share a cluster. "" is "main"
+	Shards      int    // how many, fixed when the stream is made; 0 is 8
+	Replicas    int    // of the stream, fixed when it is made; 0 is 3
+	Credentials string // file with the user's credentials
+	CA          string // file with the authorities that vouch for the servers
+	Cert, Key   string // files with the client's certificate and key
+	Node        string // this replica's name
+
+	// KeyFingerprint tells the keys that sign handles apart: all replicas must have the same.
+	KeyFingerprint string
+
+	Log *slog.Logger // nil: nothing is logged
+}
+
+const (
+	leastPayload   = 8 << 20               // what max_payload has to be at least
+	publishTimeout = 2 * time.Second       // of one try
+	requestTimeout = 5 * time.Second       // of a read or an administrative request
+	leastPause     = 20 * time.Millisecond // between two tries, doubled each time
+	mostPause      = time.Second
+	lagLimit       = 64 << 20 // bytes behind a shard that holds the head of the stream back
+)
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`) //nolint:gochecknoglobals // compiled once
+
+func (o Options) withDefaults() Options {
+	if o.Name == "" {
+		o.Name = "main"
+	}
+	if o.Shards == 0 {
+		o.Shards = 8
+	}
+	if o.Replicas == 0 {
+		o.Replicas = 3
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func (o Options) connection() []nats.Option {
+	opts := []nats.Option{
+		nats.Name("replyq " + o.Node),
+		nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is repeated by whoever sent it
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
+		nats.PingInterval(2 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(2 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { o.Log.Warn("connection to NATS lost", "error", err) }),
+		nats.ReconnectHandler(func(c *nats.Conn) { o.Log.Info("connected to NATS again", "server", c.ConnectedServerName()) }),
+	}
+	if o.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(o.Credentials))
+	}
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
+	}
+	if o.Cert != "" {
+		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
+	}
+	return opts
+}
+
+// random draws a number.
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:])
+}

@@ -1,0 +1,118 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// How much a reader asks for at once.
+const (
+	readMessages = 4096
+	readBytes    = 32 << 20
+)
+
+// Read implements [journal.Journal].
+func (l *log) Read(ctx context.Context, from journal.Position) iter.Seq2[journal.Record, error] {
+	return func(yield func(journal.Record, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(l.store.ctx, cancel)()
+		if err := l.read(ctx, from, yield); err != nil {
+			if l.store.ctx.Err() != nil {
+				err = journal.ErrClosed
+			}
+			yield(journal.Record{}, fmt.Errorf("cluster: read shard %d: %w", l.shard, err))
+		}
+	}
+}
+
+func (l *log) read(ctx context.Context, from journal.Position, yield func(journal.Record, error) bool) error {
+	if errors.Is(l.ended(context.Cause(l.ctx)), journal.ErrClosed) {
+		return journal.ErrClosed
+	}
+	l.mu.Lock()
+	r := reader{shard: l.shard, from: max(from, l.from), expected: l.from, end: l.next}
+	start := l.start
+	l.mu.Unlock()
+	if r.from >= r.end {
+		return nil
+	}
+	consumer, err := l.store.js.OrderedConsumer(ctx, l.store.streamName(), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{l.store.subject(l.shard)},
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:    max(start, 1),
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readMessages, readBytes))
+	if err != nil {
+		return err //nolint:wrapcheck // by the caller
+	}
+	defer messages.Stop()
+	for r.expected < r.end {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err //nolint:wrapcheck // by the caller
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err //nolint:wrapcheck // by the caller
+		}
+		record, ok, err := r.take(m.Data())
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", meta.Sequence.Stream, err)
+		}
+		if !ok {
+			continue
+		}
+		l.mu.Lock()
+		l.places.add(record.Position, meta.Sequence.Stream)
+		l.mu.Unlock()
+		if record.Position >= r.from && !yield(record, nil) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// A reader tells what counts in a shard's log: what continues the newest epoch, and the fences of higher ones.
+type reader struct {
+	shard    int
+	from     journal.Position // the first that is wanted
+	expected journal.Position // the next
+	end      journal.Position // the first that is not wanted
+	known    bool             // whether there was a message that counts
+	epoch    uint64
+	writer   uint64
+	number   uint64
+}
+
+// take looks at the next message, and says whether it is a batch that counts.
+func (r *reader) take(message []byte) (journal.Record, bool, error) {
+	h, batch, err := decode(r.shard, message)
+	if err != nil {
+		return journal.Record{}, false, err
+	}
+	switch {
+	case h.kind == fenceKind && (!r.known || h.epoch > r.epoch):
+	case !r.known, h.epoch == r.epoch && h.writer == r.writer && h.number == r.number+1:
+	default: // stale
+		return journal.Record{}, false, nil
+	}
+	r.known, r.epoch, r.writer, r.number = true, h.epoch, h.writer, h.number
+	if h.kind != batchKind || h.position < r.expected {
+		return journal.Record{}, false, nil
+	}
+	if h.position != r.expected {
+		return journal.Record{}, false, fmt.Errorf("batch %d comes where %d has to: %w", h.position, r.expected, errDamaged)
+	}
+	r.expected++
+	return journal.Record{Position: h.position, Batch: batch}, true, nil
+}

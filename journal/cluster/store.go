@@ -1,0 +1,167 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/replyq/replyq/journal"
+)
+
+// A Store is the logs of all shards of a service.
+type Store struct {
+	options Options
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	stream  jetstream.Stream
+	bucket  jetstream.KeyValue
+	number  uint32
+	ctx     context.Context //nolint:containedctx // ends at Close
+	cancel  context.CancelFunc
+	trimmer trimmer
+
+	mu       sync.Mutex
+	journals map[int]*log // the newest of each shard that was taken
+}
+
+// A Fence says who has a shard.
+type Fence struct {
+	Epoch uint64 // 0: nobody ever had it
+	Node  string
+}
+
+// Open connects to NATS and makes or checks what is kept there.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o = o.withDefaults()
+	if !validName.MatchString(o.Name) {
+		return nil, fmt.Errorf("cluster: the name %q: use 1 to 64 of A-Z a-z 0-9 _ -", o.Name)
+	}
+	if len(o.Node) > maxNode {
+		return nil, fmt.Errorf("cluster: the node's name has %d bytes: use at most %d", len(o.Node), maxNode)
+	}
+	conn, err := nats.Connect(o.URL, o.connection()...)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: connect to NATS: %w", err)
+	}
+	s := &Store{options: o, conn: conn, journals: map[int]*log{}}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := s.open(ctx); err != nil {
+		s.cancel()
+		conn.Close()
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	s.trimmer.start(s)
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	if err := s.checkServer(); err != nil {
+		return err
+	}
+	var err error
+	if s.js, err = jetstream.New(s.conn, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	if err := s.openStream(ctx); err != nil {
+		return err
+	}
+	return s.openBucket(ctx)
+}
+
+// Number is drawn when the stream is made.
+func (s *Store) Number() uint32 { return s.number }
+
+// Shards returns how many shards there are.
+func (s *Store) Shards() int { return s.options.Shards }
+
+// Conn is the connection to NATS.
+func (s *Store) Conn() *nats.Conn { return s.conn }
+
+// Bucket is where replicas tell of themselves.
+func (s *Store) Bucket() jetstream.KeyValue { return s.bucket }
+
+// Close ends all journals and the connection.
+func (s *Store) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	journals := make([]*log, 0, len(s.journals))
+	for _, l := range s.journals {
+		journals = append(journals, l)
+	}
+	s.mu.Unlock()
+	for _, l := range journals {
+		_ = l.Close() // never fails
+	}
+	s.trimmer.wait()
+	s.conn.Close()
+	return nil
+}
+
+// Last returns the newest fence of a shard. What it says may be old when the server that answers was cut off from the others.
+func (s *Store) Last(ctx context.Context, shard int) (Fence, error) {
+	t, err := s.tail(ctx, shard)
+	if err != nil {
+		return Fence{}, err
+	}
+	return Fence{Epoch: t.epoch, Node: t.node}, nil
+}
+
+// Take makes this node the owner of a shard. The journal's Read yields all that was kept before it. If another node was
+// quicker, the error is [journal.ErrDeposed].
+func (s *Store) Take(ctx context.Context, shard int) (journal.Journal, error) {
+	if shard < 0 || shard >= s.options.Shards {
+		return nil, fmt.Errorf("cluster: there is no shard %d of %d", shard, s.options.Shards)
+	}
+	l := newLog(s, shard)
+	if err := l.take(ctx); err != nil {
+		l.cancel(err)
+		return nil, fmt.Errorf("cluster: take shard %d: %w", shard, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		l.cancel(journal.ErrClosed)
+		return nil, journal.ErrClosed
+	}
+	s.journals[shard] = l
+	return l, nil
+}
+
+// A tail is the last message of a shard; sequence 0: there is none.
+type tail struct {
+	header
+	sequence uint64
+}
+
+// tail asks the stream's leader, since direct reads are off.
+func (s *Store) tail(ctx context.Context, shard int) (tail, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	m, err := s.stream.GetLastMsgForSubject(ctx, s.subject(shard))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return tail{}, nil
+	}
+	if err != nil {
+		return tail{}, fmt.Errorf("cluster: read the end of shard %d: %w", shard, err)
+	}
+	h, _, err := decode(shard, m.Data)
+	if err != nil {
+		return tail{}, fmt.Errorf("cluster: shard %d, sequence %d: %w", shard, m.Sequence, err)
+	}
+	return tail{h, m.Sequence}, nil
+}
+
+// pause waits between two tries.
+func pause(ctx context.Context, try int) {
+	t := time.NewTimer(min(leastPause<<min(try, 10), mostPause))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

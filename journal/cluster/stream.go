@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Keys of the stream's metadata.
+const (
+	metaFormat = "replyq.format"
+	metaNumber = "replyq.store"
+	metaShards = "replyq.shards"
+	metaKeys   = "replyq.keys"
+)
+
+func (s *Store) streamName() string { return "REPLYQ_" + s.options.Name }
+
+func (s *Store) subject(shard int) string {
+	return "replyq." + s.options.Name + ".log." + strconv.Itoa(shard)
+}
+
+// checkServer refuses servers that cannot keep the promise.
+func (s *Store) checkServer() error {
+	version := s.conn.ConnectedServerVersion()
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < 2 || major == 2 && minor < 11 {
+		return fmt.Errorf("the NATS server is of version %s: use 2.11 or newer", version)
+	}
+	if most := s.conn.MaxPayload(); most < leastPayload {
+		return fmt.Errorf("the NATS server takes messages of at most %d bytes: set its max_payload to %d or more", most, leastPayload)
+	}
+	return nil
+}
+
+func (s *Store) config() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        s.streamName(),
+		Description: "log of replyq",
+		Subjects:    []string{"replyq." + s.options.Name + ".log.*"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew, // a full stream refuses; it never drops what was kept
+		Storage:     jetstream.FileStorage,
+		Replicas:    s.options.Replicas,
+		MaxMsgs:     -1,
+		MaxBytes:    -1,
+		MaxMsgSize:  -1,
+		Metadata: map[string]string{
+			metaFormat: strconv.Itoa(format),
+			metaNumber: strconv.FormatUint(random()>>32, 10),
+			metaShards: strconv.Itoa(s.options.Shards),
+			metaKeys:   s.options.KeyFingerprint,
+		},
+	}
+}
+
+// openStream makes the stream unless it is there, and checks it.
+func (s *Store) openStream(ctx context.Context) error {
+	stream, err := s.js.Stream(ctx, s.streamName())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = s.js.CreateStream(ctx, s.config())
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another replica was quicker
+			stream, err = s.js.Stream(ctx, s.streamName())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s with %d replicas: %w", s.streamName(), s.options.Replicas, err)
+	}
+	s.stream = stream
+	return s.checkStream(stream.CachedInfo().Config)
+}
+
+// checkStream refuses a stream that cannot keep the promise, or is of another service.
+func (s *Store) checkStream(has jetstream.StreamConfig) error {
+	number, err := strconv.ParseUint(has.Metadata[metaNumber], 10, 32)
+	if err != nil {
+		return fmt.Errorf("the stream %s was not made by replyq: use another name", has.Name)
+	}
+	s.number = uint32(number)
+	want := s.config()
+	for _, c := range []struct {
+		what      string
+		has, want any
+	}{
+		{"format", has.Metadata[metaFormat], want.Metadata[metaFormat]},
+		{"number of shards", has.Metadata[metaShards], want.Metadata[metaShards]},
+		{"fingerprint of the keys that sign handles", has.Metadata[metaKeys], want.Metadata[metaKeys]},
+		{"subjects", fmt.Sprint(has.Subjects), fmt.Sprint(want.Subjects)},
+		{"retention", has.Retention, want.Retention},
+		{"discard policy", has.Discard, want.Discard},
+		{"storage", has.Storage, want.Storage},
+		{"replicas", has.Replicas, want.Replicas},
+		{"persist mode", has.PersistMode, want.PersistMode},
+		{"limit of messages", has.MaxMsgs, want.MaxMsgs},
+		{"limit of messages per subject", max(has.MaxMsgsPerSubject, -1), int64(-1)},
+		{"limit of age", has.MaxAge, want.MaxAge},
+		{"direct reads", has.AllowDirect, want.AllowDirect},
+		{"denial of purging", has.DenyPurge, false},
+		{"mirror", has.Mirror != nil, false},
+		{"acknowledgements off", has.NoAck, false},
+		{"sealed", has.Sealed, false},
+	} {
+		if c.has != c.want && !(c.what == "limit of messages per subject" && has.MaxMsgsPerSubject <= 0) {
+			return fmt.Errorf("the stream %s has %s %v, but this replica is set to %v", has.Name, c.what, c.has, c.want)
+		}
+	}
+	if most := has.MaxMsgSize; most > 0 && most < leastPayload {
+		return fmt.Errorf("the stream %s takes messages of at most %d bytes: allow %d or more", has.Name, most, leastPayload)
+	}
+	return nil
+}
+
+// openBucket makes the key-value bucket unless it is there.
+func (s *Store) openBucket(ctx context.Context) error {
+	name := s.streamName() + "_nodes"
+	bucket, err := s.js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		bucket, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: name, Description: "replicas of replyq", Replicas: s.options.Replicas, Storage: jetstream.FileStorage,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("bucket %s: %w", name, err)
+	}
+	s.bucket = bucket
+	return nil
+}
