@@ -37,10 +37,11 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		return journal.ErrClosed
 	}
 	l.mu.Lock()
-	r := reader{shard: l.shard, from: max(from, l.from), expected: l.from, end: l.next}
-	start := l.start
+	r := reader{shard: l.shard, expected: l.from, trimmed: l.trimmed}
+	start, end, fresh := l.start, l.sequence, l.number == 0
+	nothing := max(from, l.from) >= l.next && !fresh
 	l.mu.Unlock()
-	if r.from >= r.end {
+	if nothing {
 		return nil
 	}
 	consumer, err := l.store.js.OrderedConsumer(ctx, l.store.streamName(), jetstream.OrderedConsumerConfig{
@@ -56,7 +57,7 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		return err //nolint:wrapcheck // by the caller
 	}
 	defer messages.Stop()
-	for r.expected < r.end {
+	for at := uint64(0); at < end; {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			return err //nolint:wrapcheck // by the caller
@@ -65,30 +66,47 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		if err != nil {
 			return err //nolint:wrapcheck // by the caller
 		}
+		at = meta.Sequence.Stream
 		record, ok, err := r.take(m.Data())
 		if err != nil {
-			return fmt.Errorf("sequence %d: %w", meta.Sequence.Stream, err)
+			return fmt.Errorf("sequence %d: %w", at, err)
 		}
 		if !ok {
 			continue
 		}
 		l.mu.Lock()
-		l.places.add(record.Position, meta.Sequence.Stream)
+		l.places.add(record.Position, at)
 		l.mu.Unlock()
-		if record.Position >= r.from && !yield(record, nil) {
+		if record.Position >= from && !yield(record, nil) {
 			return nil
 		}
 	}
+	l.through(r.expected)
 	return nil
+}
+
+// through corrects the next position by what was read up to the fence: something stale may have been in front of the fence.
+func (l *log) through(next journal.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.number == 0 {
+		l.next = max(l.next, next)
+	}
+}
+
+// trimmed returns the first position that is not trimmed.
+func (l *log) trimmed() journal.Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.from
 }
 
 // A reader tells what counts in a shard's log: what continues the newest epoch, and the fences of higher ones.
 type reader struct {
 	shard    int
-	from     journal.Position // the first that is wanted
 	expected journal.Position // the next
-	end      journal.Position // the first that is not wanted
-	known    bool             // whether there was a message that counts
+	trimmed  func() journal.Position
+	known    bool // whether there was a message that counts
 	epoch    uint64
 	writer   uint64
 	number   uint64
@@ -110,9 +128,9 @@ func (r *reader) take(message []byte) (journal.Record, bool, error) {
 	if h.kind != batchKind || h.position < r.expected {
 		return journal.Record{}, false, nil
 	}
-	if h.position != r.expected {
+	if h.position != r.expected && h.position > r.trimmed() { // what was trimmed meanwhile may be missing
 		return journal.Record{}, false, fmt.Errorf("batch %d comes where %d has to: %w", h.position, r.expected, errDamaged)
 	}
-	r.expected++
+	r.expected = h.position + 1
 	return journal.Record{Position: h.position, Batch: batch}, true, nil
 }

@@ -1,0 +1,61 @@
+package cluster_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/replyq/replyq/internal/natstest"
+	"github.com/replyq/replyq/journal/cluster"
+)
+
+// The stream's leader, or all nodes, end under appends: nothing that was confirmed is lost, nothing is there twice, and
+// appends go on when they can.
+func TestAppendsThroughLostNodes(t *testing.T) {
+	for name, fault := range map[string]func(*natstest.Cluster, chan<- struct{}){
+		"leader killed": func(c *natstest.Cluster, done chan<- struct{}) {
+			i := c.Leader("REPLYQ_main")
+			c.Kill(i)
+			close(done)
+		},
+		"leader paused": func(c *natstest.Cluster, done chan<- struct{}) {
+			c.Pause(c.Leader("REPLYQ_main"))
+			close(done)
+		},
+		"all killed and back": func(c *natstest.Cluster, done chan<- struct{}) {
+			for i := range c.Nodes() {
+				c.Kill(i)
+			}
+			for i := range c.Nodes() {
+				c.Restart(i)
+			}
+			close(done)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := natstest.Start(t, natstest.Options{Nodes: 3, Sync: true})
+			o := cluster.Options{URL: c.URL(), Node: "a", Shards: 1}
+			j := take(t, open(t, o), 0)
+			var want []string
+			appendOne := func() {
+				want = append(want, fmt.Sprint("batch ", len(want)))
+				write(t, j, want[len(want)-1])
+			}
+			for range 50 {
+				appendOne()
+			}
+			done := make(chan struct{})
+			go fault(c, done)
+			for running := true; running; appendOne() {
+				select {
+				case <-done:
+					running = false
+				default:
+				}
+			}
+			for range 50 {
+				appendOne()
+			}
+			wantContent(t, take(t, open(t, o), 0), want...)
+		})
+	}
+}

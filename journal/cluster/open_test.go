@@ -1,0 +1,44 @@
+package cluster_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/replyq/replyq/internal/natstest"
+	"github.com/replyq/replyq/journal/cluster"
+)
+
+func TestOpenRefuses(t *testing.T) {
+	c := natstest.Start(t, natstest.Options{})
+	base := cluster.Options{URL: c.URL(), Replicas: 1, KeyFingerprint: "k"}
+	open(t, base)
+	small := natstest.Start(t, natstest.Options{MaxPayload: "1MB"})
+	for name, test := range map[string]struct {
+		change func(*cluster.Options)
+		want   string
+	}{
+		"small messages": {func(o *cluster.Options) { o.URL = small.URL() }, "max_payload"},
+		"other shards":   {func(o *cluster.Options) { o.Shards = 4 }, "number of shards 8"},
+		"other keys":     {func(o *cluster.Options) { o.KeyFingerprint = "other" }, "fingerprint"},
+		"more replicas":  {func(o *cluster.Options) { o.Replicas = 3 }, "replicas 1"},
+		"out of reach":   {func(o *cluster.Options) { o.Replicas, o.Name = 3, "new" }, "3 replicas"},
+		"bad name":       {func(o *cluster.Options) { o.Name = "a.b" }, "name"},
+		"nobody there":   {func(o *cluster.Options) { o.URL = "nats://127.0.0.1:1" }, "connect"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			o := base
+			test.change(&o)
+			s, err := cluster.Open(ctx, o)
+			if err == nil {
+				_ = s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Open: %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}
