@@ -67,7 +67,7 @@ func (n *Node) start() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()            // the server has its own
 	cmd := exec.Command(n.path, "-c", n.config()) //nolint:noctx,gosec // it ends with the test
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, attributes()
 	if err := cmd.Start(); err != nil {

@@ -7,10 +7,7 @@ import (
 	"github.com/replyq/replyq/journal"
 )
 
-// stride is of how many batches one has its place remembered.
-const stride = 16
-
-// places knows where in the stream some of the batches are, in order.
+// places knows where in the stream the batches are that were appended or read, in order.
 type places struct {
 	at []place
 }
@@ -21,9 +18,6 @@ type place struct {
 }
 
 func (p *places) add(position journal.Position, sequence uint64) {
-	if position%stride != 0 {
-		return
-	}
 	i := sort.Search(len(p.at), func(i int) bool { return p.at[i].position >= position })
 	if i == len(p.at) || p.at[i].position != position {
 		p.at = slices.Insert(p.at, i, place{position, sequence})
