@@ -22,7 +22,7 @@ var importRules = map[string]importRule{
 	"journal/journaltest": {code: []string{"journal"}},
 	// A new store gets a key ring, which is kept beside what it has signed.
 	"journal/disk":    {code: []string{"handles", "journal"}, tests: []string{"journal/journaltest"}},
-	"journal/cluster": {code: []string{"journal"}, tests: []string{"journal/journaltest"}},
+	"journal/cluster": {code: []string{"journal"}, tests: []string{"internal/natstest", "journal/journaltest"}},
 
 	// The broker's own suite runs over every journal.
 	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"internal/journalflag", "journal/*"}},
@@ -65,6 +65,7 @@ var importRules = map[string]importRule{
 	"internal/archtest": {},
 	"internal/badinput": {code: []string{"api/queuepb", "handles"}},
 	"internal/faultnet": {},
+	"internal/natstest": {},
 	"internal/faultload": {
 		code:  []string{"api/queuepb", "client", "handles", "internal/history"},
 		tests: []string{"internal/testbed"},
