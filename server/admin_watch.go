@@ -22,23 +22,23 @@ func (s *adminService) WatchQueues(
 	}
 	ctx := stream.Context()
 	w := &queueWatch{seed: maphash.MakeSeed(), known: make(map[string]watched)}
-	tenant := identityOf(ctx).Tenant
+	tenant, t := identityOf(ctx).Tenant, s.tenureOf(ctx)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		queues := s.broker.QueueStatistics(tenant, req.Prefix)
-		if over := s.broker.Over(); over != nil {
+		queues := t.broker.QueueStatistics(tenant, req.Prefix)
+		if over := t.broker.Over(); over != nil {
 			return over
 		}
-		for _, report := range w.reports(s.now(), queues) {
+		for _, report := range w.reports(t.now(), queues) {
 			if err := stream.Send(report); err != nil {
 				return err
 			}
 		}
 		select {
 		case <-ticker.C:
-		case <-s.stopping:
-			return errDraining()
+		case <-t.stopping:
+			return s.over()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

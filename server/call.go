@@ -40,7 +40,7 @@ func early(left time.Duration) time.Duration { return min(left/10, 20*time.Milli
 // stream carries out one plain RPC that streams: Call, Consume or Receive. One item of credit is out at a time, and the
 // next is given when Send has returned: nothing is leased to, or counted as passed by, a buffer.
 func (s *service) stream(ctx context.Context, c *caller, op operation, send func(*queuepb.Result) error) error {
-	bs := s.broker.Attach(c.id, broker.SessionOptions{})
+	bs := c.tenure.broker.Attach(c.id, broker.SessionOptions{})
 	defer bs.Close() // before its end, this is a cut
 	// The receipt of a Call waits for the reply: a caller who is not awake yet need not be woken twice.
 	bs.Submit([]broker.Op{{ID: 1, Credit: op.credit, Patient: op.kind == kindCall, Request: op.request}})
@@ -54,7 +54,7 @@ func (s *service) stream(ctx context.Context, c *caller, op operation, send func
 			if clock.over() {
 				return context.DeadlineExceeded
 			}
-		case <-s.stopping:
+		case <-c.tenure.stopping:
 			return s.lastEvents(bs, op.kind, send)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -149,5 +149,5 @@ func (s *service) lastEvents(bs *broker.Session, k kind, send func(*queuepb.Resu
 			return err
 		}
 	}
-	return errDraining()
+	return s.over()
 }

@@ -46,6 +46,9 @@ func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
 	if f, ok := v.(*outFrame); ok {
 		return f.encoded(), nil
 	}
+	if f, ok := v.(*rawFrame); ok {
+		return f.lend(), nil
+	}
 	m, ok := v.(generated)
 	if !ok {
 		return c.fallback.Marshal(v)
@@ -71,6 +74,10 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		} else {
 			f.buf = data.MaterializeToBuffer(c.pool)
 		}
+		return nil
+	}
+	if f, ok := v.(*rawFrame); ok {
+		f.keep(data)
 		return nil
 	}
 	m, ok := v.(generated)

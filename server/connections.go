@@ -15,6 +15,7 @@ type connections struct {
 	log        *slog.Logger
 	hold       func(bytes int64) // counts memory
 	arrivals   *arrivals         // nil without a memory limit
+	peers      bool              // some connections may be those of other replicas
 
 	mu        sync.Mutex
 	open      int
@@ -27,12 +28,18 @@ const defaultMaxConnections = 4096
 // connectionSize is about what a connection takes of the process: goroutines, and gRPC's buffer for reading.
 const connectionSize = 96 << 10
 
-func newConnections(cfg *Config, log *slog.Logger) *connections {
-	c := &connections{most: cfg.MaxConnections, perAddress: cfg.MaxConnectionsPerAddress, log: log, hold: cfg.Broker.Hold}
+func newConnections(cfg *Config, hold func(int64), log *slog.Logger) *connections {
+	c := &connections{most: cfg.MaxConnections, perAddress: cfg.MaxConnectionsPerAddress, log: log, hold: hold, peers: cfg.Peers != nil}
 	if c.most == 0 {
 		c.most = defaultMaxConnections
 	}
-	if limit := cfg.Broker.MemoryLimit(); limit > 0 {
+	var limit int64
+	if cfg.Broker != nil {
+		limit = cfg.Broker.MemoryLimit()
+	} else {
+		limit = cfg.Peers.MemoryLimit
+	}
+	if limit > 0 {
 		c.arrivals = newArrivals(limit, c.hold, log)
 	}
 	if c.perAddress > 0 {
@@ -114,13 +121,31 @@ func hostOf(a net.Addr) string {
 type countedConn struct {
 	net.Conn
 	left func()
+	addr *countedAddr // nil if nobody asks for it
 	meter
+}
+
+// A countedAddr is the address of a connection that may be another replica's.
+type countedAddr struct {
+	net.Addr
+	conn *countedConn
+}
+
+// RemoteAddr implements net.Conn.
+func (c *countedConn) RemoteAddr() net.Addr {
+	if c.addr != nil {
+		return c.addr
+	}
+	return c.Conn.RemoteAddr()
 }
 
 func (c *connections) counted(conn net.Conn, address string) *countedConn {
 	counted := &countedConn{Conn: conn, meter: meter{
 		arrivals: c.arrivals, unframer: unframer{skip: clientPreface}, gone: make(chan struct{}),
 	}}
+	if c.peers {
+		counted.addr = &countedAddr{conn.RemoteAddr(), counted}
+	}
 	counted.left = sync.OnceFunc(func() {
 		if c.arrivals != nil {
 			counted.stop()

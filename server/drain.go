@@ -18,8 +18,18 @@ import (
 // SetReady says whether clients had better come here than elsewhere: health checks are told SERVING, or NOT_SERVING. A server
 // is ready until told otherwise, or shut down.
 func (s *Server) SetReady(ready bool) {
+	s.mu.Lock()
+	s.unready = !ready
+	s.mu.Unlock()
+	s.showHealth()
+}
+
+// showHealth tells health checks what is true now. A replica serves if it knows who does.
+func (s *Server) showHealth() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	status := healthpb.HealthCheckResponse_NOT_SERVING
-	if ready {
+	if !s.unready && s.placed.Load().known() {
 		status = healthpb.HealthCheckResponse_SERVING
 	}
 	for _, name := range healthNames {
@@ -47,14 +57,19 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	defer close(s.stopped)
 	s.health.Shutdown()
-	s.broker.Drain()
+	if t := s.placed.Load().tenure; t != nil {
+		t.broker.Drain()
+	}
 	s.awaitDeliveries(ctx)
-	s.broker.Shutdown() // each reader's End is in its stream's hands now, which stopping lets it write
+	if t := s.placed.Load().tenure; t != nil {
+		t.broker.Shutdown() // each reader's End is in its stream's hands now, which stopping lets it write
+	}
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
 	s.stopGRPC(ctx)
+	s.leaveOwner()
 	s.background.Wait()
 }
 
@@ -74,11 +89,22 @@ func (s *Server) awaitDeliveries(ctx context.Context) {
 			return
 		case <-look.C:
 			quiet++
-			if s.broker.InFlight() > 0 {
+			if s.isBusy() {
 				quiet = 0
 			}
 		}
 	}
+}
+
+// isBusy reports whether consumers hold deliveries, or streams are relayed: what holds what, the owner knows.
+func (s *Server) isBusy() bool {
+	p := s.placed.Load()
+	if p.tenure != nil {
+		return p.tenure.broker.InFlight() > 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams > 0 || len(s.relayed) > 0 || s.asking.Load() > 0
 }
 
 // drainPoll is how often Shutdown looks whether deliveries are left.
@@ -106,6 +132,9 @@ func (s *Server) startDrain(grace time.Duration) bool {
 	for ss := range s.sessions {
 		open = append(open, ss)
 	}
+	for rs := range s.relayed {
+		s.background.Go(func() { rs.goAway(grace) })
+	}
 	s.closeIfIdleLocked()
 	s.mu.Unlock()
 	s.log.Info("draining", slog.Int("sessions", len(open)), slog.Duration("limit", grace))
@@ -131,11 +160,13 @@ func (s *Server) stopGRPC(ctx context.Context) {
 	}
 }
 
+const textGoingAway = "the server is going down: finish what is under way, and come back elsewhere"
+
 // goAway asks the client to finish and come back elsewhere.
 func (ss *session) goAway(grace time.Duration) {
 	ss.mu.Lock()
 	ss.goingAway = &queuepb.GoingAway{
-		Message: "the server is going down: finish what is under way, and come back elsewhere",
+		Message: textGoingAway,
 		Grace:   durationpb.New(grace),
 	}
 	ss.mu.Unlock()
@@ -174,7 +205,7 @@ const plainStreamSize = 24 << 10
 
 // addStream counts plain RPCs that stream.
 func (s *Server) addStream(n int) {
-	s.broker.Hold(int64(n) * plainStreamSize)
+	s.hold(int64(n) * plainStreamSize)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams += n
@@ -183,7 +214,7 @@ func (s *Server) addStream(n int) {
 
 // closeIfIdleLocked tells Shutdown that nothing is left to wait for.
 func (s *Server) closeIfIdleLocked() {
-	if s.idle == nil || s.streams > 0 || len(s.sessions) > 0 {
+	if s.idle == nil || s.streams > 0 || len(s.sessions) > 0 || len(s.relayed) > 0 {
 		return
 	}
 	select {
@@ -205,16 +236,27 @@ func (s *Server) watch() {
 		case now := <-ticker.C:
 			for _, ss := range s.openSessions() {
 				if began := ss.sending.Load(); began != 0 && now.Sub(time.Unix(0, began)) > sendLimit {
-					ss.finish(refuse(reasonSlowConsumer, "",
-						"the session did not read what it had asked for: give less credit, or read faster"))
+					ss.finish(errSlowConsumer())
 				}
 				if ss.hasPassed() {
 					ss.flushPassed()
 				}
 			}
+			s.endSlowRelayed(now)
 			memory.look(s)
 		case <-s.stopping:
 			return
+		}
+	}
+}
+
+// endSlowRelayed does for sessions that are relayed what watch does for others: nobody knows whether the owner can.
+func (s *Server) endSlowRelayed(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for rs := range s.relayed {
+		if began := rs.sending.Load(); began != 0 && now.Sub(time.Unix(0, began)) > sendLimit {
+			rs.finish(errSlowConsumer())
 		}
 	}
 }

@@ -242,12 +242,12 @@ func (s *service) EnqueueBatch(
 		ops = c.batchItem(b, i, item, uint64(i)+1, ops) //nolint:gosec // small
 	}
 	if b.left > 0 {
-		bs := s.broker.Attach(c.id, broker.SessionOptions{})
+		bs := c.tenure.broker.Attach(c.id, broker.SessionOptions{})
 		defer bs.Close()
 		bs.Submit(ops)
 		var events []broker.Event
 		for b.left > 0 {
-			over := s.isOver(bs)
+			over := c.isOver(bs)
 			events = bs.Take(events[:0])
 			for i := range events {
 				b.set(int(events[i].Op)-1, events[i].Body)
@@ -256,7 +256,7 @@ func (s *service) EnqueueBatch(
 				if over != nil {
 					return nil, over
 				}
-				if err := s.wait(ctx, bs); err != nil {
+				if err := c.wait(ctx, bs); err != nil {
 					return nil, err
 				}
 			}

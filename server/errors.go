@@ -56,6 +56,8 @@ const (
 	reasonNestingTooDeep         broker.Reason = "NESTING_TOO_DEEP"
 	reasonOpIDInvalid            broker.Reason = "OP_ID_INVALID"
 	reasonOpMissing              broker.Reason = "OP_MISSING"
+	reasonOwnerChanged           broker.Reason = "OWNER_CHANGED"
+	reasonOwnerUnreachable       broker.Reason = "OWNER_UNREACHABLE"
 	reasonPageInvalid            broker.Reason = "PAGE_INVALID"
 	reasonPayloadTooLarge        broker.Reason = "PAYLOAD_TOO_LARGE"
 	reasonPipeOptionsInvalid     broker.Reason = "PIPE_OPTIONS_INVALID"
@@ -71,6 +73,7 @@ const (
 	reasonSettleTooLarge         broker.Reason = "SETTLE_TOO_LARGE"
 	reasonSlowConsumer           broker.Reason = "SLOW_CONSUMER"
 	reasonSubjectMissing         broker.Reason = "SUBJECT_MISSING"
+	reasonTenantMismatch         broker.Reason = "TENANT_MISMATCH"
 	reasonTimestampInvalid       broker.Reason = "TIMESTAMP_INVALID"
 	reasonTooManyElements        broker.Reason = "TOO_MANY_ELEMENTS"
 	reasonTooManyForgeries       broker.Reason = "TOO_MANY_FORGERIES"
@@ -87,8 +90,11 @@ var codeOf = map[broker.Reason]broker.Code{
 	reasonHandleRevoked:         broker.CodeFailedPrecondition,
 	reasonHelloExpected:         broker.CodeFailedPrecondition,
 	reasonInternal:              broker.CodeInternal,
+	reasonOwnerChanged:          broker.CodeUnavailable,
+	reasonOwnerUnreachable:      broker.CodeUnavailable,
 	reasonSessionTakenOver:      broker.CodeAborted,
 	reasonSlowConsumer:          broker.CodeResourceExhausted,
+	reasonTenantMismatch:        broker.CodePermissionDenied,
 	reasonVersionUnsupported:    broker.CodeFailedPrecondition,
 	reasonTooManyForgeries:      broker.CodeResourceExhausted,
 	reasonWindowExceeded:        broker.CodeResourceExhausted,
@@ -140,6 +146,35 @@ const drainRetry = time.Second
 func errDraining() *broker.Error {
 	e := refuse(broker.ReasonDraining, "", "the server is going down: come back in a moment, or use another one")
 	e.RetryAfter = drainRetry
+	return e
+}
+
+func errSlowConsumer() *broker.Error {
+	return refuse(reasonSlowConsumer, "", "the session did not read what it had asked for: give less credit, or read faster")
+}
+
+// ownerRetry is how long clients shall wait for an owner.
+const ownerRetry = 500 * time.Millisecond
+
+// errOwnerUnreachable is for what was not carried out.
+func errOwnerUnreachable() *broker.Error {
+	e := refuse(reasonOwnerUnreachable, "", "no replica of the service serves just now, or this one cannot reach it: come back in a moment")
+	e.RetryAfter = ownerRetry
+	return e
+}
+
+// errOwnerLost is for what was under way.
+func errOwnerLost() *broker.Error {
+	e := errOwnerUnreachable()
+	e.Text = "the replica that serves was lost while it worked on this: come back in a moment"
+	e.OutcomeUnknown = true
+	return e
+}
+
+// errOwnerChanged is for what was under way when another replica took over.
+func errOwnerChanged() *broker.Error {
+	e := refuse(reasonOwnerChanged, "", "another replica serves now: come back, here or elsewhere")
+	e.OutcomeUnknown = true
 	return e
 }
 

@@ -54,7 +54,7 @@ func (f *forgeries) note(id *broker.Identity, now time.Time) bool {
 // verify checks a handle's signature, tenant and expiry, and counts it if the signature is wrong.
 func (c *caller) verify(h handles.Handle) error {
 	err := c.srv.keys.Verify(h, c.id.Tenant, c.now)
-	if errors.Is(err, handles.ErrInvalid) && h.Store() == c.srv.broker.Store() {
+	if errors.Is(err, handles.ErrInvalid) && h.Store() == c.tenure.broker.Store() {
 		c.forging = c.srv.forgeries.note(&c.id, c.now) || c.forging
 	}
 	return err

@@ -51,7 +51,7 @@ func newFuzzed(f *testing.F) (*caller, []badinput.Row) {
 			f.Error(err)
 		}
 	})
-	return &caller{srv: s, id: anonymous, now: time.Now()}, badinput.Rows(badinput.Sample(ring))
+	return &caller{srv: s, tenure: s.placed.Load().tenure, id: anonymous, now: time.Now()}, badinput.Rows(badinput.Sample(ring))
 }
 
 // documentedReasons are those of docs/errors.md.

@@ -155,7 +155,7 @@ func (c *caller) carried(h *queuepb.Handle, kind handles.Kind, lenient bool) (ha
 // ended stands in for a handle whose pipe the broker must not look at: another tenant's, or a revoked one's. It is of no
 // store, and so its pipe has ended, as far as the broker can tell. What is stored and delivered is the token itself.
 func (c *caller) ended(kind handles.Kind) handles.Handle {
-	return c.srv.keys.Mint(handles.Claims{Kind: kind, Tenant: c.id.Tenant, Store: ^c.srv.broker.Store(), Nonce: 1})
+	return c.srv.keys.Mint(handles.Claims{Kind: kind, Tenant: c.id.Tenant, Store: ^c.tenure.broker.Store(), Nonce: 1})
 }
 
 // found collects the genuine pipe handles that stand as text in what a message or reply carries unparsed.

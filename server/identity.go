@@ -29,9 +29,18 @@ func identityOf(ctx context.Context) broker.Identity {
 // authenticate is the auth interceptor's function: it finds out who calls, and puts that into the context and into the
 // call's line in the log.
 func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
-	id := anonymous
-	if s.apiKeys != nil {
-		var err *broker.Error
+	id, relayed := anonymous, false
+	var err *broker.Error
+	if s.peers != nil {
+		var vouched broker.Identity
+		if vouched, relayed, err = s.vouched(ctx); err != nil {
+			return nil, err
+		}
+		if relayed {
+			id, ctx = vouched, s.welcome(ctx)
+		}
+	}
+	if s.apiKeys != nil && !relayed {
 		if id, err = s.identify(ctx); err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ func (c *caller) info() *queuepb.GetServerInfoResponse {
 	return &queuepb.GetServerInfoResponse{
 		Version:               c.srv.version,
 		ProtocolVersion:       protocolVersion,
-		BootEpoch:             fmt.Sprintf("%08x", c.srv.broker.Store()),
+		BootEpoch:             fmt.Sprintf("%08x", c.tenure.broker.Store()),
 		Durability:            durabilities[c.srv.durability],
 		DurabilityDescription: c.srv.durabilityDescription,
 		Limits:                c.srv.limits.message(),

@@ -10,10 +10,18 @@ import (
 type memoryWatch struct {
 	short   bool
 	refused uint64 // when it looked last
+	broker  *broker.Broker
 }
 
 func (w *memoryWatch) look(s *Server) {
-	used, limit, refused := s.broker.MemoryUsed(), s.broker.MemoryLimit(), s.broker.Overloads()
+	t := s.placed.Load().tenure
+	if t == nil {
+		return
+	}
+	if w.broker != t.broker {
+		*w = memoryWatch{broker: t.broker}
+	}
+	used, limit, refused := t.broker.MemoryUsed(), t.broker.MemoryLimit(), t.broker.Overloads()
 	switch {
 	case !w.short && refused > w.refused:
 		w.short = true

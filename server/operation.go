@@ -12,8 +12,9 @@ import (
 
 // A caller checks and converts the requests of one client. It belongs to one goroutine.
 type caller struct {
-	srv *Server
-	id  broker.Identity
+	srv    *Server
+	tenure *tenure
+	id     broker.Identity
 	// now is when the requests at hand came in.
 	now time.Time
 	// queue is the name that was checked last.
@@ -111,7 +112,8 @@ func (c *caller) newSettle() *broker.Settle {
 
 // caller is who sent a plain RPC.
 func (s *Server) caller(ctx context.Context) *caller {
-	return &caller{srv: s, id: identityOf(ctx), now: s.now()}
+	t := s.tenureOf(ctx)
+	return &caller{srv: s, tenure: t, id: identityOf(ctx), now: t.now()}
 }
 
 // kind is which RPC an operation stands for. The numbers are those of the fields of Operation and Result.
@@ -214,12 +216,12 @@ func (s *Server) do(ctx context.Context, c *caller, op operation) (any, error) {
 	if op.answer != nil {
 		return op.answer, nil
 	}
-	bs := s.broker.Attach(c.id, broker.SessionOptions{})
+	bs := c.tenure.broker.Attach(c.id, broker.SessionOptions{})
 	defer bs.Close()
 	bs.Submit([]broker.Op{{ID: 1, Request: op.request, Timeout: op.timeout}})
 	var buf [1]broker.Event
 	for {
-		over := s.isOver(bs) // before the events, which may be there by now
+		over := c.isOver(bs) // before the events, which may be there by now
 		for _, event := range bs.Take(buf[:0]) {
 			body := event.Body
 			if op.fix != nil {
@@ -233,18 +235,18 @@ func (s *Server) do(ctx context.Context, c *caller, op operation) (any, error) {
 		if over != nil {
 			return nil, over
 		}
-		if err := s.wait(ctx, bs); err != nil {
+		if err := c.wait(ctx, bs); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // wait waits until a broker session has events, or is over.
-func (s *Server) wait(ctx context.Context, bs *broker.Session) error {
+func (c *caller) wait(ctx context.Context, bs *broker.Session) error {
 	select {
 	case <-bs.Ready():
 		return nil
-	case <-s.stopping:
+	case <-c.tenure.stopping:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -252,13 +254,13 @@ func (s *Server) wait(ctx context.Context, bs *broker.Session) error {
 }
 
 // isOver says why nothing more will come for a plain call than what is there; nil if something may.
-func (s *Server) isOver(bs *broker.Session) error {
+func (c *caller) isOver(bs *broker.Session) error {
 	if cut := bs.CutOff(); cut != nil {
 		return cut
 	}
 	select {
-	case <-s.stopping: // the broker has answered all that it has accepted
-		e := errDraining()
+	case <-c.tenure.stopping: // the broker has answered all that it has accepted
+		e := c.srv.over()
 		e.OutcomeUnknown = true
 		return e
 	default:

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
@@ -25,10 +26,12 @@ import (
 	"github.com/replyq/replyq/internal/buffers"
 )
 
-// Config says how a server behaves. Broker and Keys are required; all else has useful zero values.
+// Config says how a server behaves. Keys are required, and Broker or Peers; all else has useful zero values.
 type Config struct {
 	// Broker does the work. It stays the caller's: [Server.Shutdown] ends its pipes, and does not close it.
 	Broker *broker.Broker
+	// Peers are for a server that is one of several replicas. Then Broker may be nil: see [Server.Own] and [Server.Relay].
+	Peers *Peers
 	// Keys mint and verify handles.
 	Keys *handles.KeyRing
 	// APIKeys say who callers are. Default: all callers are the principal "anonymous" of the tenant "default".
@@ -59,13 +62,22 @@ type Config struct {
 
 // A Server serves the contract over gRPC. Make one with [New]; it is used once.
 type Server struct {
-	broker  *broker.Broker
 	keys    *handles.KeyRing
 	apiKeys *APIKeys
 	log     *slog.Logger
 	version string
 	limits  limits
+	clock   func() time.Time // Config.Now; nil for the broker's
 	now     func() time.Time
+	codec   *codec
+
+	// placed says where calls are served. Without peers it never changes.
+	placed atomic.Pointer[place]
+	moving sync.Mutex // one change at a time
+	peers  *Peers     // nil without
+	ledger *ledger    // nil without peers
+	hold   func(bytes int64)
+	asking atomic.Int64 // calls with one answer that look for the owner, or wait for it
 
 	journal               func() JournalFigures
 	durability            Durability
@@ -89,7 +101,9 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
-	streams  int // plain RPCs that stream
+	relayed  map[*relayedSession]struct{}
+	streams  int  // plain RPCs that stream
+	unready  bool // as SetReady has said
 	draining bool
 	closed   bool          // stopping is closed
 	idle     chan struct{} // made by Shutdown, closed when the last stream is gone
@@ -111,25 +125,27 @@ const (
 
 // New returns a server that does not listen yet. It fails if the configuration contradicts itself.
 func New(cfg Config) (*Server, error) {
-	if cfg.Broker == nil || cfg.Keys == nil {
-		return nil, fmt.Errorf("server: Broker and Keys are required")
+	if cfg.Broker == nil && cfg.Peers == nil || cfg.Keys == nil {
+		return nil, fmt.Errorf("server: Keys are required, and Broker or Peers")
 	}
 	if cfg.MaxPayload < 0 || cfg.MaxPayload > LargestPayload {
 		return nil, fmt.Errorf("server: MaxPayload is %d: use at most %d, so that a message fits into what clients receive",
 			cfg.MaxPayload, LargestPayload)
 	}
 	s := &Server{
-		broker:   cfg.Broker,
+		peers:    cfg.Peers,
 		keys:     cfg.Keys,
 		apiKeys:  cfg.APIKeys,
 		log:      cfg.Logger,
 		version:  cfg.Version,
 		limits:   limits{payload: cfg.MaxPayload, frame: frameLimit, pipeTimeout: cfg.MaxPipeTimeout},
+		clock:    cfg.Now,
 		now:      cfg.Now,
 		health:   health.NewServer(),
 		buffers:  &buffers.Pool{},
 		stopped:  make(chan struct{}),
 		sessions: make(map[*session]struct{}),
+		relayed:  make(map[*relayedSession]struct{}),
 	}
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.stopping = s.running.Done()
@@ -153,14 +169,35 @@ func New(cfg Config) (*Server, error) {
 			s.limits.pipeTimeout = keptMaxPipeTimeout
 		}
 	}
-	if s.now == nil {
-		s.now = s.broker.Now
-	}
-	s.connections, s.forgeries.log = newConnections(&cfg, s.log), s.log
+	s.place(&cfg)
+	s.connections, s.forgeries.log = newConnections(&cfg, s.hold, s.log), s.log
+	s.codec = newCodec(s.limits, s.buffers)
 	s.grpc = grpc.NewServer(s.options()...)
 	s.register(!cfg.NoReflection)
 	s.background.Go(s.watch)
 	return s, nil
+}
+
+// place puts the server where its broker is, if it has one.
+func (s *Server) place(cfg *Config) {
+	if s.now == nil {
+		s.now = time.Now
+		if cfg.Peers == nil {
+			s.now = cfg.Broker.Now
+		}
+	}
+	first := &place{changed: make(chan struct{})}
+	if cfg.Broker != nil {
+		first.tenure = s.newTenure(cfg.Broker)
+	}
+	if cfg.Peers == nil {
+		s.hold = cfg.Broker.Hold
+	} else {
+		s.ledger = &ledger{}
+		s.hold = s.ledger.hold
+		s.ledger.move(first.tenure)
+	}
+	s.placed.Store(first)
 }
 
 // options are the settings of gRPC: bounds on what a client can make the server hold, and speed.
@@ -185,10 +222,10 @@ func (s *Server) options() []grpc.ServerOption {
 			recovery.StreamServerInterceptor(recoverer),
 			selector.StreamServerInterceptor(auth.StreamServerInterceptor(s.authenticate), needsIdentity),
 		),
-		grpc.ForceServerCodecV2(newCodec(s.limits, s.buffers)),
+		grpc.ForceServerCodecV2(s.codec),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(8 << 20),
-		grpc.MaxHeaderListSize(8 << 10),
+		grpc.MaxHeaderListSize(s.headerLimit()),
 		grpc.ConnectionTimeout(5 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: 15 * time.Minute, Time: 20 * time.Second, Timeout: 10 * time.Second,
@@ -207,10 +244,23 @@ func (s *Server) options() []grpc.ServerOption {
 	}
 }
 
+// headerLimit is what all headers of a call may come to.
+func (s *Server) headerLimit() uint32 {
+	const limit, relaying = 8 << 10, 1 << 10
+	if s.peers != nil {
+		return limit + relaying // what replicas tell each other comes on top
+	}
+	return limit
+}
+
 // register puts the services into the gRPC server.
 func (s *Server) register(withReflection bool) {
-	queuepb.RegisterQueueServiceServer(s.grpc, &service{Server: s})
-	queuepb.RegisterAdminServiceServer(s.grpc, &adminService{Server: s})
+	queues, admin := &queuepb.QueueService_ServiceDesc, &queuepb.AdminService_ServiceDesc
+	if s.peers != nil {
+		queues, admin = s.anywhere(queues), s.anywhere(admin)
+	}
+	s.grpc.RegisterService(queues, &service{Server: s})
+	s.grpc.RegisterService(admin, &adminService{Server: s})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.SetReady(true)
 	if withReflection {

@@ -110,10 +110,10 @@ func (s *service) Session(
 	if refused != nil {
 		return refused
 	}
-	if stalled := s.broker.Stalled(); stalled != nil {
+	if stalled := c.tenure.broker.Stalled(); stalled != nil {
 		return stalled // it would repeat what may have been carried out, which nobody can say now
 	}
-	done, refused := s.broker.OpenSession(c.id.Tenant)
+	done, refused := c.tenure.broker.OpenSession(c.id.Tenant)
 	if refused != nil {
 		return refused
 	}
@@ -128,7 +128,7 @@ func (s *service) Session(
 		done:     make(chan struct{}),
 		send:     sender{held: make(map[uint64]int)},
 	}
-	ss.broker = s.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId, Hasty: ss.sendHastily})
+	ss.broker = c.tenure.broker.Attach(c.id, broker.SessionOptions{ID: hello.SessionId, Hasty: ss.sendHastily})
 	ss.caller.made = &madeRequests{}
 	ss.send.frame.keys, ss.send.frame.pool = s.keys, s.buffers
 	ss.credit.Store(int64(hello.CreditBytes))
@@ -311,7 +311,7 @@ func (ss *session) take(in *inFrame) error {
 
 // operations checks and submits the operations of a frame. It reports whether hardly any operation is under way.
 func (ss *session) operations(in []inOperation) (few bool, err error) {
-	ss.caller.at(ss.srv.now())
+	ss.caller.at(ss.caller.tenure.now())
 	ops := ss.ops[:0]
 	ss.mu.Lock()
 	err = ss.registerLocked(in)

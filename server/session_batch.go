@@ -67,7 +67,7 @@ func (ss *session) batched(id uint64, b *batch) operation {
 		return op
 	}
 	if ss.items.Load() == nil {
-		ss.items.Store(ss.srv.broker.Attach(ss.caller.id, broker.SessionOptions{ID: ss.itemsID()}))
+		ss.items.Store(ss.caller.tenure.broker.Attach(ss.caller.id, broker.SessionOptions{ID: ss.itemsID()}))
 		ss.wake() // the sender has to listen to it
 	}
 	ss.setRare(id, openRare{batch: b})

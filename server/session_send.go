@@ -64,7 +64,7 @@ func (ss *session) writeLoop() {
 		case <-ss.broker.Ready():
 		case <-items:
 		case <-ss.kick:
-		case <-ss.srv.stopping:
+		case <-ss.caller.tenure.stopping:
 			last = true
 		case <-ss.done:
 			return
@@ -89,7 +89,7 @@ func (ss *session) writeLoop() {
 			ss.finish(cut)
 			return
 		case last:
-			ss.finish(errDraining())
+			ss.finish(ss.srv.over())
 			return
 		case ss.isAnswered():
 			ss.finish(nil)

@@ -22,12 +22,13 @@ type JournalFigures struct {
 
 // GetServerStatistics implements the RPC.
 func (s *adminService) GetServerStatistics(
-	context.Context, *queuepb.GetServerStatisticsRequest,
+	ctx context.Context, _ *queuepb.GetServerStatisticsRequest,
 ) (*queuepb.GetServerStatisticsResponse, error) {
+	t := s.tenureOf(ctx)
 	res := &queuepb.GetServerStatisticsResponse{
-		Time:             timestamppb.New(s.now()),
-		MemoryBytes:      uint64(max(s.broker.MemoryUsed(), 0)),
-		MemoryLimitBytes: uint64(s.broker.MemoryLimit()),
+		Time:             timestamppb.New(t.now()),
+		MemoryBytes:      uint64(max(t.broker.MemoryUsed(), 0)),
+		MemoryLimitBytes: uint64(t.broker.MemoryLimit()),
 	}
 	if s.journal != nil {
 		j := s.journal()
@@ -35,7 +36,7 @@ func (s *adminService) GetServerStatistics(
 			Batches: j.Batches, BatchBytes: j.Bytes, WrittenBytes: j.Written,
 			Sizes: histogram(j.Sizes, j.SizeSum), Latencies: histogram(j.Latencies, j.LatencySum),
 			StoreBytes: j.Store, FreeBytes: j.Free, WantedFreeBytes: j.WantsFree, NearlyFull: j.NearlyFull,
-			Stalled: s.broker.Stalled() != nil,
+			Stalled: t.broker.Stalled() != nil,
 		}
 	}
 	return res, nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/relayflag"
 	"github.com/replyq/replyq/server"
 )
 
@@ -27,10 +29,15 @@ type Bed struct {
 	// Addr is where it listens: a host and port on loopback, or with [InMemory] a target that only [Bed.DialOptions]
 	// can reach.
 	Addr string
-	// Broker, Keys and Server are its parts.
+	// Broker, Keys and Server are its parts. If it is [Relayed], Server is the one that relays.
 	Broker *broker.Broker
 	Keys   *handles.KeyRing
 	Server *server.Server
+
+	// Owner is the server that serves the broker: Server, unless it is [Relayed].
+	Owner *server.Server
+	// OwnerAddr is where Owner listens.
+	OwnerAddr string
 
 	memory *bufconn.Listener // nil on loopback
 	served chan error
@@ -42,6 +49,7 @@ type Bed struct {
 
 type config struct {
 	memory bool
+	relay  bool
 	drain  time.Duration
 	broker broker.Config
 	server server.Config
@@ -52,6 +60,9 @@ type Option func(*config)
 
 // InMemory makes the Bed listen in memory and not on a port: needed in testing/synctest, where sockets block for ever.
 func InMemory() Option { return func(c *config) { c.memory = true } }
+
+// Relayed makes clients talk to a replica that relays all to the one that serves. Tests that run with -relay all do.
+func Relayed() Option { return func(c *config) { c.relay = true } }
 
 // WithBroker changes the broker's configuration.
 func WithBroker(change func(*broker.Config)) Option { return func(c *config) { change(&c.broker) } }
@@ -92,7 +103,10 @@ func Start(options ...Option) (*Bed, error) {
 	for _, o := range options {
 		o(&cfg)
 	}
-	b := &Bed{served: make(chan error, 1)}
+	if cfg.relay = cfg.relay || relayflag.On(); cfg.relay && cfg.server.Peers == nil {
+		cfg.server.Peers = &server.Peers{}
+	}
+	b := &Bed{served: make(chan error, 2)}
 	var err error
 	if b.Broker, err = broker.Open(cfg.broker); err != nil {
 		return nil, fmt.Errorf("open the broker: %w", err)
@@ -107,18 +121,50 @@ func Start(options ...Option) (*Bed, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Broker.Close())
 	}
-	if b.Server, err = server.New(cfg.server); err != nil {
+	if b.Owner, err = server.New(cfg.server); err != nil {
 		return nil, errors.Join(err, listener.Close(), b.Broker.Close())
 	}
-	go func() { b.served <- b.Server.Serve(listener) }()
+	go func() { b.served <- b.Owner.Serve(listener) }()
+	b.Server, b.OwnerAddr = b.Owner, b.Addr
+	if cfg.relay {
+		if err := b.relay(cfg); err != nil {
+			b.Owner.Shutdown(context.Background())
+			return nil, errors.Join(err, <-b.served, b.Broker.Close())
+		}
+	}
 	b.close = sync.OnceValue(func() error { return b.shutdown(cfg.drain) })
 	return b, nil
 }
 
+// relay puts a replica before the one that serves.
+func (b *Bed) relay(cfg config) error {
+	peers := *cfg.server.Peers
+	peers.Dial = append(b.DialOptions(), peers.Dial...)
+	if peers.MemoryLimit == 0 {
+		peers.MemoryLimit = b.Broker.MemoryLimit()
+	}
+	cfg.server.Broker, cfg.server.Peers = nil, &peers
+	var err error
+	if b.Server, err = server.New(cfg.server); err != nil {
+		return err
+	}
+	b.Server.Relay(strings.TrimPrefix(b.OwnerAddr, passthrough))
+	listener, err := b.listen(cfg.memory)
+	if err != nil {
+		b.Server.Shutdown(context.Background())
+		return err
+	}
+	go func() { b.served <- b.Server.Serve(listener) }()
+	return nil
+}
+
+// passthrough begins targets that are not looked up.
+const passthrough = "passthrough:///"
+
 func (b *Bed) listen(memory bool) (net.Listener, error) {
 	if memory {
 		b.memory = bufconn.Listen(1 << 20)
-		b.Addr = "passthrough:///testbed"
+		b.Addr = passthrough + "testbed"
 		return b.memory, nil
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -133,8 +179,9 @@ func (b *Bed) listen(memory bool) (net.Listener, error) {
 func (b *Bed) DialOptions() []grpc.DialOption {
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	if b.memory != nil {
+		memory := b.memory
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return b.memory.DialContext(ctx)
+			return memory.DialContext(ctx)
 		}))
 	}
 	return options
@@ -170,7 +217,12 @@ func (b *Bed) shutdown(drain time.Duration) error {
 		b.mu.Unlock()
 	}
 	b.Server.Shutdown(ctx)
-	err := errors.Join(<-b.served, b.Broker.Close())
+	err := <-b.served
+	if b.Owner != b.Server {
+		b.Owner.Shutdown(ctx)
+		err = errors.Join(err, <-b.served)
+	}
+	err = errors.Join(err, b.Broker.Close())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, conn := range b.conns {
