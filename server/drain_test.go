@@ -16,13 +16,13 @@ import (
 	"github.com/replyq/replyq/internal/testbed"
 )
 
-// shutDown starts a Shutdown and returns a function that waits for it.
+// shutDown starts a Shutdown of the server that serves and returns a function that waits for it.
 func shutDown(t *testing.T, bed *testbed.Bed, limit time.Duration) (cancel, wait func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit) //nolint:usetesting // outlives the test's own
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		bed.Server.Shutdown(ctx)
+		bed.Owner.Shutdown(ctx)
 	}()
 	return cancel, func() {
 		t.Helper()
@@ -44,7 +44,7 @@ func TestP22Drain(t *testing.T) {
 	for d.GetConsume().GetDelivery() == nil {
 		d = s.next(1)
 	}
-	health := healthpb.NewHealthClient(must[*grpc.ClientConn](t)(bed.Dial()))
+	health := healthpb.NewHealthClient(must[*grpc.ClientConn](t)(bed.DialOwner()))
 	watch := must[grpc.ServerStreamingClient[healthpb.HealthCheckResponse]](t)(health.Watch(c.ctx, &healthpb.HealthCheckRequest{}))
 	if res, err := watch.Recv(); err != nil || res.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Fatalf("health = %v, %v, want SERVING", res, err)
@@ -159,7 +159,7 @@ func TestShutdownWithTime(t *testing.T) {
 		t.Errorf("status of the session = %v, want %v", got, want)
 	}
 	wait()
-	bed.Server.Shutdown(t.Context()) // again: at once
+	bed.Owner.Shutdown(t.Context()) // again: at once
 }
 
 // TestClientLeaves: nothing is left of streams whose clients go without a word.

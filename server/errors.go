@@ -355,6 +355,9 @@ func under(path string, e *broker.Error) *broker.Error {
 	return &moved
 }
 
+// metadataEndReason names an End's reason in the metadata of an ErrorInfo.
+const metadataEndReason = "end_reason"
+
 // An endError is the status of a stream that saw its pipe end otherwise than OK.
 type endError struct {
 	code   codes.Code
@@ -369,7 +372,7 @@ func (e *endError) details() []protoadapt.MessageV1 {
 	return []protoadapt.MessageV1{protoadapt.MessageV1Of(&errdetails.ErrorInfo{
 		Reason:   e.reason,
 		Domain:   errorDomain,
-		Metadata: map[string]string{"end_reason": e.end},
+		Metadata: map[string]string{metadataEndReason: e.end},
 	})}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -232,8 +233,7 @@ func (s *Server) unaryAnywhere(ctx context.Context, method string, in *rawFrame,
 			return answer, nil
 		}
 		if !fail.again {
-			s.passTrailers(ctx, fail.trailers)
-			return nil, fail.err
+			return nil, relayedEnd(ctx, fail)
 		}
 		not = p
 	}
@@ -260,21 +260,31 @@ func (s *Server) relayUnary(ctx context.Context, find *search, o *owner, method 
 func failureOf(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
-		if f.err == nil {
-			f.err = errInternal() // unreachable: a call that went well has an answer
-		}
 		return f
 	}
 	return &failure{err: err}
 }
 
-// passTrailers gives the owner's trailers to the client, and to the call's line in the log.
-func (s *Server) passTrailers(ctx context.Context, trailers metadata.MD) {
-	if len(trailers) == 0 {
+// relayedEnd gives a client the owner's end of its call.
+func relayedEnd(ctx context.Context, f *failure) error {
+	if len(f.trailers) == 0 {
+		return f.err
+	}
+	_ = grpc.SetTrailer(ctx, f.trailers) // fails only for calls that are over
+	f.note(ctx)
+	return f.err
+}
+
+// note gives the call's line in the log what the owner says of its end.
+func (f *failure) note(ctx context.Context) {
+	line, ok := ctx.Value(callLineKey{}).(*callLine)
+	if !ok {
 		return
 	}
-	_ = grpc.SetTrailer(ctx, trailers) // fails only for calls that are over
-	if line, ok := ctx.Value(callLineKey{}).(*callLine); ok {
-		line.reason = first(trailers.Get(trailerReason))
+	line.reason = first(f.trailers.Get(trailerReason))
+	for _, d := range status.Convert(f.err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.Metadata[metadataEndReason] != "" {
+			line.ended = true
+		}
 	}
 }

@@ -80,33 +80,13 @@ func (s *Server) streamAnywhere(
 			if desc.ClientStreams {
 				return s.runRelayed(r, stream, answer)
 			}
-			return r.endOf(stream, r.pump(stream, answer))
+			return relayedEnd(ctx, failureOf(r.pump(stream, answer)))
 		}
-		if fail := failureOfStream(err); !fail.again {
-			return r.endOf(stream, fail)
+		if fail := failureOf(err); !fail.again {
+			return relayedEnd(ctx, fail)
 		}
 		not = p
 	}
-}
-
-func failureOfStream(err error) *failure {
-	var f *failure
-	if errors.As(err, &f) {
-		return f
-	}
-	return &failure{err: err}
-}
-
-// endOf gives the client the owner's end of a stream.
-func (r *relayed) endOf(stream grpc.ServerStream, err error) error {
-	fail := failureOfStream(err)
-	if len(fail.trailers) > 0 {
-		stream.SetTrailer(fail.trailers)
-		if line, ok := stream.Context().Value(callLineKey{}).(*callLine); ok {
-			line.reason = first(fail.trailers.Get(trailerReason))
-		}
-	}
-	return fail.err
 }
 
 // pump passes on what the owner sends, beginning with a message that has come.
@@ -174,7 +154,7 @@ func (s *Server) runRelayed(r *relayed, stream grpc.ServerStream, answer *rawFra
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	return r.endOf(stream, rs.err)
+	return relayedEnd(stream.Context(), failureOf(rs.err))
 }
 
 // upward passes on what the client sends.

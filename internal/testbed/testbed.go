@@ -40,6 +40,7 @@ type Bed struct {
 	OwnerAddr string
 
 	memory *bufconn.Listener // nil on loopback
+	owner  *bufconn.Listener // likewise
 	served chan error
 	close  func() error
 
@@ -125,7 +126,7 @@ func Start(options ...Option) (*Bed, error) {
 		return nil, errors.Join(err, listener.Close(), b.Broker.Close())
 	}
 	go func() { b.served <- b.Owner.Serve(listener) }()
-	b.Server, b.OwnerAddr = b.Owner, b.Addr
+	b.Server, b.OwnerAddr, b.owner = b.Owner, b.Addr, b.memory
 	if cfg.relay {
 		if err := b.relay(cfg); err != nil {
 			b.Owner.Shutdown(context.Background())
@@ -176,10 +177,11 @@ func (b *Bed) listen(memory bool) (net.Listener, error) {
 }
 
 // DialOptions are what a gRPC client needs to reach Addr.
-func (b *Bed) DialOptions() []grpc.DialOption {
+func (b *Bed) DialOptions() []grpc.DialOption { return dialOptions(b.memory) }
+
+func dialOptions(memory *bufconn.Listener) []grpc.DialOption {
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-	if b.memory != nil {
-		memory := b.memory
+	if memory != nil {
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return memory.DialContext(ctx)
 		}))
@@ -192,7 +194,16 @@ func (b *Bed) DialMemory(ctx context.Context) (net.Conn, error) { return b.memor
 
 // Dial makes a connection of its own, which the Bed closes with itself.
 func (b *Bed) Dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient(b.Addr, append(b.DialOptions(), options...)...)
+	return b.dial(b.Addr, append(b.DialOptions(), options...))
+}
+
+// DialOwner does so to the server that serves, if it is [Relayed] with nothing in between.
+func (b *Bed) DialOwner(options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return b.dial(b.OwnerAddr, append(dialOptions(b.owner), options...))
+}
+
+func (b *Bed) dial(address string, options []grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(address, options...)
 	if err != nil {
 		return nil, fmt.Errorf("dial the testbed: %w", err)
 	}
