@@ -67,7 +67,7 @@ func (s *Server) status(ctx context.Context, err error) (*status.Status, metadat
 		if reason := trailers.Get(trailerReason); len(reason) > 0 {
 			line.reason = reason[0]
 		}
-		line.ended = errors.As(err, new(*endError))
+		line.ended = line.ended || errors.As(err, new(*endError)) // a relayed call's is noted before
 	}
 	if !known {
 		s.log.LogAttrs(ctx, slog.LevelError, "unexpected error", slog.String("type", typeName(err)))

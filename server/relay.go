@@ -147,7 +147,7 @@ func (r *relayed) broken(err error) *failure {
 	if err := r.client.Err(); err != nil {
 		return &failure{err: err}
 	}
-	if r.ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // it is that, or the other
+	if errors.Is(r.ctx.Err(), context.DeadlineExceeded) {
 		return &failure{err: context.DeadlineExceeded}
 	}
 	if r.srv.running.Err() != nil {

@@ -31,23 +31,23 @@ func direct(t *testing.T, bed *testbed.Bed) *client {
 type bytesCodec struct{}
 
 func (bytesCodec) Name() string                  { return "proto" }
-func (bytesCodec) Marshal(v any) ([]byte, error) { return v.([]byte), nil }
+func (bytesCodec) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil } //nolint:errcheck // nothing else is sent
 func (bytesCodec) Unmarshal([]byte, any) error   { return nil }
 
 // refused is how a call of a request ends that nobody carries out.
-func refused(ctx context.Context, conn *grpc.ClientConn, method string, request []byte) (error, metadata.MD) {
+func refused(ctx context.Context, conn *grpc.ClientConn, method string, request []byte) (metadata.MD, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method, grpc.ForceCodec(bytesCodec{}))
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
-	_ = stream.SendMsg(request) // its error is that of RecvMsg
+	_ = stream.SendMsg(&request) // its error is that of RecvMsg
 	_ = stream.CloseSend()
 	for err == nil {
 		err = stream.RecvMsg(new([]byte))
 	}
-	return err, stream.Trailer()
+	return stream.Trailer(), err
 }
 
 // TestRelayedErrorsAreTheOwners: whatever is wrong with a request, its status, details and trailers are byte for byte
@@ -76,8 +76,8 @@ func TestRelayedErrorsAreTheOwners(t *testing.T) {
 		}
 		compared++
 		t.Run(row.Name, func(t *testing.T) {
-			want, wantTrailer := refused(as(mine), past, row.Method, row.Request)
-			got, gotTrailer := refused(as(mine), through, row.Method, row.Request)
+			wantTrailer, want := refused(as(mine), past, row.Method, row.Request)
+			gotTrailer, got := refused(as(mine), through, row.Method, row.Request)
 			if diff := cmp.Diff(status.Convert(want).Proto(), status.Convert(got).Proto(), protocmp.Transform()); diff != "" {
 				t.Errorf("status (-owner +relayed):\n%s", diff)
 			}
