@@ -56,7 +56,6 @@ const (
 	ReasonDiskFull               Reason = "DISK_FULL"
 	ReasonJournalSlow            Reason = "JOURNAL_SLOW"
 	ReasonJournalFailed          Reason = "JOURNAL_FAILED"
-	ReasonOwnerChanged           Reason = "OWNER_CHANGED"
 	ReasonDraining               Reason = "DRAINING"
 	ReasonHandleInvalid          Reason = "HANDLE_INVALID"
 	ReasonHandleUnknown          Reason = "HANDLE_UNKNOWN"

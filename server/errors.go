@@ -56,7 +56,6 @@ const (
 	reasonNestingTooDeep         broker.Reason = "NESTING_TOO_DEEP"
 	reasonOpIDInvalid            broker.Reason = "OP_ID_INVALID"
 	reasonOpMissing              broker.Reason = "OP_MISSING"
-	reasonOwnerChanged           broker.Reason = "OWNER_CHANGED"
 	reasonOwnerUnreachable       broker.Reason = "OWNER_UNREACHABLE"
 	reasonPageInvalid            broker.Reason = "PAGE_INVALID"
 	reasonPayloadTooLarge        broker.Reason = "PAYLOAD_TOO_LARGE"
@@ -90,7 +89,6 @@ var codeOf = map[broker.Reason]broker.Code{
 	reasonHandleRevoked:         broker.CodeFailedPrecondition,
 	reasonHelloExpected:         broker.CodeFailedPrecondition,
 	reasonInternal:              broker.CodeInternal,
-	reasonOwnerChanged:          broker.CodeUnavailable,
 	reasonOwnerUnreachable:      broker.CodeUnavailable,
 	reasonSessionTakenOver:      broker.CodeAborted,
 	reasonSlowConsumer:          broker.CodeResourceExhausted,
@@ -173,9 +171,10 @@ func errOwnerLost() *broker.Error {
 
 // errOwnerChanged is for what was under way when another replica took over.
 func errOwnerChanged() *broker.Error {
-	e := refuse(reasonOwnerChanged, "", "another replica serves now: come back, here or elsewhere")
-	e.OutcomeUnknown = true
-	return e
+	return &broker.Error{
+		Code: broker.CodeUnavailable, Reason: broker.ReasonOwnerChanged, OutcomeUnknown: true,
+		Text: "another replica serves now: come back, here or elsewhere",
+	}
 }
 
 // show prints what a client sent, for an error's text: at most 32 characters, escaped, and nothing at all where a token
