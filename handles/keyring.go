@@ -211,3 +211,21 @@ func (r *KeyRing) tag(key *tenantKey, h *Handle) [aes.BlockSize]byte {
 	r.scratch.Put(x)
 	return tag
 }
+
+// Fingerprints tell keys apart and do not give them away: that of the key which Mint uses, and those of all keys whose
+// handles Verify takes.
+func (r *KeyRing) Fingerprints() (mint string, accept []string) {
+	state := r.state.Load()
+	for id := range state.keys {
+		k := &state.keys[id]
+		if k.root == nil || k.dropped {
+			continue
+		}
+		print := fmt.Sprintf("%02x-%x", id, k.root.prove("fingerprint v1", nil)[:8])
+		accept = append(accept, print)
+		if uint8(id) == state.mint {
+			mint = print
+		}
+	}
+	return mint, accept
+}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/replica"
+	"github.com/replyq/replyq/journal/cluster"
 	"github.com/replyq/replyq/journal/disk"
 	"github.com/replyq/replyq/server"
 )
@@ -21,10 +23,12 @@ type process struct {
 	*serveCmd
 	log      *slog.Logger
 	apiKeys  *server.APIKeys
-	store    *disk.Store // nil without --data-dir
-	keyFile  string      // empty if the keys are in no file
+	store    *disk.Store      // nil without --data-dir
+	cluster  *cluster.Store   // nil without --nats-url
+	replica  *replica.Replica // likewise
+	keyFile  string           // empty if the keys are in no file
 	keys     *handles.KeyRing
-	broker   *broker.Broker
+	broker   *broker.Broker // nil with --nats-url
 	server   *server.Server
 	listener net.Listener
 	space    *spaceWatch // nil without --data-dir
@@ -46,6 +50,9 @@ func (p *process) open() (err error) {
 	if p.apiKeys, err = p.readAPIKeys(); err != nil {
 		return err
 	}
+	if p.NATSURL != "" {
+		return p.openReplica()
+	}
 	if p.store, err = p.openStore(p.log); err != nil {
 		return err
 	}
@@ -62,14 +69,11 @@ func (p *process) open() (err error) {
 		return err
 	}
 	// Nobody is let in before all is there: whoever comes earlier is told by the system that nobody listens.
-	if p.listener, err = net.Listen("tcp", p.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w (is another server running? --listen takes another address)", p.Listen, err)
+	if err = p.listen(); err != nil {
+		return err
 	}
-	cfg := server.Config{
-		Broker: p.broker, Keys: p.keys, APIKeys: p.apiKeys, Logger: p.log, Version: version,
-		MaxPayload: int(p.MaxPayload), NoReflection: p.NoReflection,
-		MaxConnections: p.MaxConnections, MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
-	}
+	cfg := p.serverConfig()
+	cfg.Broker = p.broker
 	var space *spaceWatch
 	if p.store != nil {
 		space = newSpaceWatch(p.store, uint64(p.MinFreeSpace), p.log)
@@ -88,12 +92,33 @@ func (p *process) open() (err error) {
 	return nil
 }
 
-// openBroker makes the broker, and restores what the store has.
-func (p *process) openBroker(limit int64) error {
-	cfg := broker.Config{
+func (p *process) listen() (err error) {
+	if p.listener, err = net.Listen("tcp", p.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w (is another server running? --listen takes another address)", p.Listen, err)
+	}
+	return nil
+}
+
+// serverConfig is what a server has, with or without other replicas.
+func (p *process) serverConfig() server.Config {
+	return server.Config{
+		Keys: p.keys, APIKeys: p.apiKeys, Logger: p.log, Version: version,
+		MaxPayload: int(p.MaxPayload), NoReflection: p.NoReflection,
+		MaxConnections: p.MaxConnections, MaxConnectionsPerAddress: p.MaxConnectionsPerAddress,
+	}
+}
+
+// brokerConfig is likewise.
+func (p *process) brokerConfig(limit int64) broker.Config {
+	return broker.Config{
 		Logger: p.log, NoAutoCreate: p.NoAutoCreate, MemoryLimit: limit, Shards: p.Shards,
 		Quota: broker.Quota{Bytes: int64(p.TenantBytes), Pipes: p.TenantPipes, Sessions: p.TenantSessions},
 	}
+}
+
+// openBroker makes the broker, and restores what the store has.
+func (p *process) openBroker(limit int64) error {
+	cfg := p.brokerConfig(limit)
 	began := time.Now()
 	if p.store != nil {
 		p.log.Info("opening the data directory; the server listens when all is restored", slog.String("directory", p.DataDir))
@@ -171,9 +196,12 @@ func (e *diskError) Unwrap() error { return e.err }
 
 // await handles signals until one of them, or a failure, ends the serving.
 func (p *process) await(signals <-chan os.Signal, served <-chan error) error {
-	var failed <-chan error
+	var failed, ended <-chan error
 	if p.store != nil {
 		failed = p.store.Failed()
+	}
+	if p.broker != nil {
+		ended = p.broker.Failed()
 	}
 	for {
 		select {
@@ -184,7 +212,7 @@ func (p *process) await(signals <-chan os.Signal, served <-chan error) error {
 			return err
 		case err := <-failed:
 			return &diskError{err}
-		case err := <-p.broker.Failed():
+		case err := <-ended:
 			return &diskError{err}
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
@@ -219,6 +247,9 @@ func (p *process) stop(signals <-chan os.Signal) (forced bool) {
 func (p *process) shutdown(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	if p.replica != nil && limit > 0 {
+		p.replica.Leave(ctx)
+	}
 	p.server.Shutdown(ctx)
 }
 
@@ -235,6 +266,12 @@ func (p *process) close() error {
 		if err := p.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if p.replica != nil {
+		errs = append(errs, p.replica.Close())
+	}
+	if p.cluster != nil {
+		errs = append(errs, p.cluster.Close())
 	}
 	if p.broker != nil {
 		errs = append(errs, p.broker.Close())

@@ -32,8 +32,12 @@ type serveCmd struct {
 	DataDir       string        `env:"REPLYQ_DATA_DIR" placeholder:"DIR" help:"Keep everything in this directory, so that it survives; made if it does not exist. Without it nothing does."`
 	FsyncInterval time.Duration `env:"REPLYQ_FSYNC_INTERVAL" placeholder:"TIME" help:"Confirm without waiting for the disk, and fsync this often: a power cut loses what came since. Default: fsync before each confirmation."`
 	MinFreeSpace  byteSize      `env:"REPLYQ_MIN_FREE_SPACE" placeholder:"SIZE" help:"With less room on the disk, new messages and pipes are refused (a twentieth of the file system, 128MiB to 2GiB)."`
-	Shards        int           `env:"REPLYQ_SHARDS" placeholder:"N" help:"How many parts queues are spread over; fixed when a data directory is made (1)."`
+	Shards        int           `env:"REPLYQ_SHARDS" placeholder:"N" help:"How many parts queues are spread over; fixed when a data directory, or a service in NATS, is made (1; in NATS 8)."`
 	AllowTmpfs    bool          `env:"REPLYQ_ALLOW_TMPFS" help:"Take a data directory in memory, which survives the process and not the machine. For tests."`
+
+	natsFlags
+	Node        string `env:"REPLYQ_NODE" placeholder:"NAME" help:"This replica's name, which no other has (the host's name)."`
+	PeerAddress string `env:"REPLYQ_PEER_ADDRESS" placeholder:"HOST:PORT" help:"Where the other replicas reach this one (that of --listen, or the host's name and that port)."`
 
 	MemoryLimit              byteSize `env:"REPLYQ_MEMORY_LIMIT" placeholder:"SIZE" help:"Memory that the server may take: near it new messages and pipes are refused (75 % of the container's or machine's)."`
 	MaxConnections           int      `default:"4096" env:"REPLYQ_MAX_CONNECTIONS" placeholder:"N" help:"Connections at a time (${default})."`
@@ -64,7 +68,7 @@ func (c *serveCmd) Validate() error {
 	if c.Shards < 0 || c.Shards > maxShards {
 		return fmt.Errorf("--shards is 1 to %d", maxShards)
 	}
-	return nil
+	return c.validateReplica()
 }
 
 // maxShards is more than is of use on one machine.

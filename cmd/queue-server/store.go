@@ -26,12 +26,18 @@ func (c *serveCmd) openStore(log *slog.Logger) (*disk.Store, error) {
 func keepIn(store *disk.Store, log *slog.Logger, cfg *broker.Config) {
 	cfg.Store, cfg.Shards = store.Number(), store.Shards()
 	cfg.Journal = func(shard uint16) (journal.Journal, error) { return store.Journal(int(shard)) }
-	p := newProgress(log, "restoring", 0)
+	size := uint64(0)
 	if space, err := store.Space(); err == nil { // without it, no share is told
-		p.of = space.Store
+		size = space.Store
 	}
-	before := make([]broker.Restored, store.Shards()) // of shards that are done
-	cfg.Restoring = func(r broker.Restored) {
+	cfg.Restoring = tellRestoring(log, store.Shards(), size)
+}
+
+// tellRestoring logs how far shards are restored. The size is that of the store, 0 if it is not known.
+func tellRestoring(log *slog.Logger, shards int, size uint64) func(broker.Restored) {
+	p := newProgress(log, "restoring", size)
+	before := make([]broker.Restored, shards)
+	return func(r broker.Restored) {
 		before[r.Shard] = r
 		var all broker.Restored
 		for _, one := range before {

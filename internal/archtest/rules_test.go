@@ -50,7 +50,7 @@ var importRules = map[string]importRule{
 
 	// Only here is everything known: flags, wiring, signals. The client is for relaying.
 	"cmd/queue-server": {
-		code:  []string{"admin", "broker", "client", "handles", "journal", "journal/*", "server"},
+		code:  []string{"admin", "broker", "client", "handles", "internal/replica", "journal", "journal/*", "server"},
 		tests: []string{"api/queuepb", "internal/testbed"},
 	},
 	"cmd/queuectl": {
@@ -62,6 +62,12 @@ var importRules = map[string]importRule{
 	// It mints handles that a server which has the same keys must refuse.
 	"integration_test": {
 		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultload", "internal/faultnet", "internal/history", "internal/testbed"},
+	},
+
+	// Which of several replicas serves.
+	"internal/replica": {
+		code:  []string{"broker", "handles", "journal", "journal/cluster"},
+		tests: []string{"internal/natstest"},
 	},
 
 	"internal/archtest": {},

@@ -1,0 +1,133 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A claim says who is the owner of all shards.
+type claim struct {
+	Format  int    `json:"format"`
+	Node    string `json:"node"` // empty: the last owner gave way
+	Boot    string `json:"boot"` // of its process
+	Address string `json:"address"`
+	State   state  `json:"state"`
+	Beat    uint64 `json:"beat"` // makes it differ
+	Keys    keys   `json:"keys"` // stay when the owner gives way
+}
+
+// claimFormat is the format of claims and of what replicas tell of themselves.
+const claimFormat = 1
+
+// A state is what a replica does.
+type state string
+
+const (
+	relaying  state = "relaying"
+	restoring state = "restoring" // it has the claim, and reads the journals
+	serving   state = "serving"
+	leaving   state = "leaving"
+)
+
+// keys tell the keys that sign handles apart, and do not give them away.
+type keys struct {
+	Mint   string   `json:"mint"`   // what new handles are signed with
+	Accept []string `json:"accept"` // what handles are taken that are signed with
+}
+
+// errConflict says that somebody else has replaced the claim.
+var errConflict = errors.New("the claim was replaced")
+
+// A register keeps the claim: a value that is replaced by who knows its revision, which grows. A read may be old.
+type register interface {
+	// read returns revision 0 if there is no claim.
+	read(ctx context.Context) (claim, uint64, error)
+	// write fails with errConflict when the revision is another one. After another error it is not known what has happened.
+	write(ctx context.Context, c claim, revision uint64) (uint64, error)
+	// tell makes known what a replica does. It needs as much of the cluster as write does.
+	tell(ctx context.Context, m Member) error
+}
+
+// A Member is what a replica tells of itself.
+type Member struct {
+	Node, Address, Version string
+	State                  string    // relaying, restoring, serving or leaving
+	Seen                   time.Time // when it was last heard of, by the cluster's clock
+	Alive                  bool      // that was not long before anybody else
+	This                   bool      // it is the replica that was asked
+}
+
+// A bucket is the register in NATS.
+type bucket struct{ kv jetstream.KeyValue }
+
+const (
+	claimKey  = "owner"
+	memberKey = "node." // and the name
+)
+
+func (b bucket) read(ctx context.Context) (c claim, revision uint64, _ error) {
+	e, err := b.kv.Get(ctx, claimKey)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return c, 0, nil
+	}
+	if err != nil {
+		return c, 0, fmt.Errorf("read who is the owner: %w", err)
+	}
+	if err := json.Unmarshal(e.Value(), &c); err != nil || c.Format != claimFormat {
+		return c, 0, fmt.Errorf("the key %q of the bucket %s is not this version's: do not run replicas of different versions so far apart (%w)",
+			claimKey, b.kv.Bucket(), err)
+	}
+	return c, e.Revision(), nil
+}
+
+func (b bucket) write(ctx context.Context, c claim, revision uint64) (uint64, error) {
+	c.Format = claimFormat
+	value, err := json.Marshal(c)
+	if err != nil {
+		return 0, fmt.Errorf("encode the claim: %w", err) // unreachable
+	}
+	next, err := b.kv.Update(ctx, claimKey, value, revision)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
+		return 0, errConflict
+	}
+	if err != nil {
+		return 0, fmt.Errorf("write who is the owner: %w", err)
+	}
+	return next, nil
+}
+
+// told is a member as it is kept.
+type told struct {
+	Format  int    `json:"format"`
+	Node    string `json:"node"`
+	Address string `json:"address"`
+	Version string `json:"version"`
+	State   string `json:"state"`
+}
+
+func (b bucket) tell(ctx context.Context, m Member) error {
+	value, err := json.Marshal(told{claimFormat, m.Node, m.Address, m.Version, m.State})
+	if err != nil {
+		return fmt.Errorf("encode: %w", err) // unreachable
+	}
+	if _, err := b.kv.Put(ctx, memberKey+m.Node, value); err != nil {
+		return fmt.Errorf("tell of this replica: %w", err)
+	}
+	return nil
+}
+
+// forget removes what was told of a replica that has left.
+func (b bucket) forget(ctx context.Context, node string) error {
+	if err := b.kv.Purge(ctx, memberKey+node); err != nil {
+		return fmt.Errorf("forget %s: %w", strconv.Quote(node), err)
+	}
+	return nil
+}

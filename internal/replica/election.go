@@ -1,0 +1,165 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// times are how long things take.
+type times struct {
+	beat  time.Duration // between two renewals
+	look  time.Duration // between two looks at the claim
+	try   time.Duration // one try of a read or a write
+	lease time.Duration // how long a renewal is good
+	dead  time.Duration // how long a claim stays as it is until its owner is taken for dead
+}
+
+var defaultTimes = times{ //nolint:gochecknoglobals // read only
+	beat: 300 * time.Millisecond, look: 100 * time.Millisecond, try: time.Second, lease: 1500 * time.Millisecond, dead: 2 * time.Second,
+}
+
+// An election is a replica's part in deciding who is the owner. It is used by one goroutine, but for holds and leased.
+type election struct {
+	register register
+	me       Member
+	boot     string
+	keys     func() keys
+	times    times
+	log      *slog.Logger
+	now      func() time.Time
+
+	state    state // what this replica does
+	claim    claim // the newest that was seen
+	revision uint64
+	seen     time.Time // when it was first seen
+	told     time.Time // when this replica last told of itself
+	calm     time.Time // since when that was kept each time; zero: it was not, the last time
+	beats    uint64
+	sent     time.Time // when the last beat was sent
+	until    atomic.Pointer[time.Time]
+}
+
+// leased reports whether nobody else can be the owner. It may be called from any goroutine.
+func (e *election) leased() bool {
+	until := e.until.Load()
+	return until != nil && e.now().Before(*until)
+}
+
+// owns reports whether the claim is this replica's.
+func (e *election) owns() bool { return e.claim.Node == e.me.Node && e.claim.Boot == e.boot }
+
+// step does what is to be done now.
+func (e *election) step(ctx context.Context) {
+	if e.owns() {
+		if e.now().Sub(e.sent) >= e.times.beat {
+			e.renew(ctx)
+		}
+	} else {
+		e.look(ctx)
+	}
+	if e.now().Sub(e.told) >= e.times.beat {
+		e.tell(ctx)
+	}
+}
+
+// look reads the claim.
+func (e *election) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, e.times.try)
+	defer cancel()
+	c, revision, err := e.register.read(ctx)
+	if err != nil {
+		e.trouble(err)
+		return
+	}
+	e.saw(c, revision)
+}
+
+func (e *election) saw(c claim, revision uint64) {
+	if revision <= e.revision && !e.seen.IsZero() {
+		return // an old answer, or nothing new
+	}
+	e.claim, e.revision, e.seen = c, revision, e.now()
+}
+
+// tell makes this replica known. Whether that is kept also shows whether the owner's renewals can be.
+func (e *election) tell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, e.times.try)
+	defer cancel()
+	e.told = e.now()
+	m := e.me
+	m.State = string(e.state)
+	if err := e.register.tell(ctx, m); err != nil {
+		e.calm = time.Time{}
+		e.trouble(err)
+		return
+	}
+	if e.calm.IsZero() {
+		e.calm = e.now()
+	}
+}
+
+// mayTake reports whether the owner has given way, or has to be taken for dead. A time in which nobody could renew a claim
+// does not count.
+func (e *election) mayTake() bool {
+	if e.owns() || e.seen.IsZero() || e.calm.IsZero() {
+		return false
+	}
+	if e.claim.Node == "" {
+		return true
+	}
+	now := e.now()
+	return now.Sub(e.seen) >= e.times.dead && now.Sub(e.calm) >= e.times.dead
+}
+
+// take claims all shards.
+func (e *election) take(ctx context.Context) {
+	e.write(ctx, e.mine(restoring))
+}
+
+func (e *election) mine(s state) claim {
+	return claim{Node: e.me.Node, Boot: e.boot, Address: e.me.Address, State: s, Keys: e.keys()}
+}
+
+// renew keeps the claim.
+func (e *election) renew(ctx context.Context) { e.write(ctx, e.mine(e.state)) }
+
+// release gives the claim up: the next owner need not wait. Nothing may be said any more that was read before.
+func (e *election) release(ctx context.Context) {
+	e.until.Store(nil)
+	if e.owns() {
+		e.write(ctx, claim{Keys: e.keys()})
+	}
+}
+
+func (e *election) write(ctx context.Context, c claim) {
+	ctx, cancel := context.WithTimeout(ctx, e.times.try)
+	defer cancel()
+	e.beats++
+	c.Beat = e.beats
+	e.sent = e.now()
+	until := e.sent.Add(e.times.lease)
+	revision, err := e.register.write(ctx, c, e.revision)
+	if err == nil {
+		e.saw(c, revision)
+		if e.owns() {
+			e.until.Store(&until)
+		}
+		return
+	}
+	if !errors.Is(err, errConflict) {
+		e.trouble(err)
+	}
+	// Somebody else was quicker, or this one was: an earlier try, of which nothing was heard.
+	e.look(ctx)
+	if !e.owns() {
+		e.until.Store(nil)
+	}
+}
+
+// trouble is logged at most once a second.
+func (e *election) trouble(err error) {
+	e.log.Debug("the cluster does not answer", slog.Any("error", err))
+}

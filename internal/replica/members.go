@@ -1,0 +1,57 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Members lists the replicas that have told of themselves and not left, by name.
+func (r *Replica) Members(ctx context.Context) ([]Member, error) {
+	members, err := r.bucket.members(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("replica: %w", err)
+	}
+	var newest time.Time
+	for _, m := range members {
+		if m.Seen.After(newest) {
+			newest = m.Seen
+		}
+	}
+	for i := range members {
+		m := &members[i]
+		m.This = m.Node == r.cfg.Node
+		m.Alive = newest.Sub(m.Seen) < silentTime
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.Node, b.Node) })
+	return members, nil
+}
+
+func (b bucket) members(ctx context.Context) ([]Member, error) {
+	lister, err := b.kv.ListKeysFiltered(ctx, memberKey+">")
+	if err != nil {
+		return nil, fmt.Errorf("list the replicas: %w", err)
+	}
+	var members []Member
+	for key := range lister.Keys() {
+		e, err := b.kv.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // it has left meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the replicas: %w", err)
+		}
+		var t told
+		if err := json.Unmarshal(e.Value(), &t); err != nil || t.Format != claimFormat {
+			continue // of another version
+		}
+		members = append(members, Member{Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, Seen: e.Created()})
+	}
+	return members, nil
+}
