@@ -12,7 +12,7 @@ import (
 
 func TestOpenRefuses(t *testing.T) {
 	c := natstest.Start(t, natstest.Options{})
-	base := cluster.Options{URL: c.URL(), Replicas: 1, KeyFingerprint: "k"}
+	base := cluster.Options{URL: c.URL(), Replicas: 1}
 	open(t, base)
 	small := natstest.Start(t, natstest.Options{MaxPayload: "1MB"})
 	for name, test := range map[string]struct {
@@ -21,7 +21,6 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"small messages": {func(o *cluster.Options) { o.URL = small.URL() }, "max_payload"},
 		"other shards":   {func(o *cluster.Options) { o.Shards = 4 }, "number of shards 8"},
-		"other keys":     {func(o *cluster.Options) { o.KeyFingerprint = "other" }, "fingerprint"},
 		"more replicas":  {func(o *cluster.Options) { o.Replicas = 3 }, "replicas 1"},
 		"out of reach":   {func(o *cluster.Options) { o.Replicas, o.Name = 3, "new" }, "3 replicas"},
 		"bad name":       {func(o *cluster.Options) { o.Name = "a.b" }, "name"},

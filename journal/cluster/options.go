@@ -21,9 +21,6 @@ type Options struct {
 	Cert, Key   string // files with the client's certificate and key
 	Node        string // this replica's name
 
-	// KeyFingerprint tells the keys that sign handles apart: all replicas must have the same.
-	KeyFingerprint string
-
 	Log *slog.Logger // nil: nothing is logged
 }
 
@@ -33,7 +30,8 @@ const (
 	requestTimeout = 5 * time.Second       // of a read or an administrative request
 	leastPause     = 20 * time.Millisecond // between two tries, doubled each time
 	mostPause      = time.Second
-	lagLimit       = 64 << 20 // bytes behind a shard that holds the head of the stream back
+	openTold       = 2 * time.Second // between two lines of the log that say what Open waits for
+	lagLimit       = 64 << 20        // bytes behind a shard that holds the head of the stream back
 )
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`) //nolint:gochecknoglobals // compiled once

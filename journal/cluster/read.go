@@ -5,17 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/replyq/replyq/journal"
 )
 
-// How much a reader asks for at once.
-const (
-	readMessages = 4096
-	readBytes    = 32 << 20
-)
+// readHeartbeat is how often a reader hears from the server that it has read all there is. When it does not, it begins anew
+// where it was.
+const readHeartbeat = time.Second
 
 // Read implements [journal.Journal].
 func (l *log) Read(ctx context.Context, from journal.Position) iter.Seq2[journal.Record, error] {
@@ -44,21 +43,20 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 	if nothing {
 		return nil
 	}
-	consumer, err := l.store.js.OrderedConsumer(ctx, l.store.streamName(), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{l.store.subject(l.shard)},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    max(start, 1),
-	})
+	// Pushed, not pulled: a pull that comes to a new consumer may find nobody there yet on another node of the cluster, and is
+	// lost until its heartbeats are missed (one reading in three, with three nodes). What is pushed waits for its receiver.
+	messages, err := l.store.legacy.SubscribeSync(l.store.subject(l.shard),
+		nats.OrderedConsumer(), nats.BindStream(l.store.streamName()), nats.StartSequence(max(start, 1)),
+		nats.IdleHeartbeat(readHeartbeat), nats.Context(ctx))
 	if err != nil {
 		return err //nolint:wrapcheck // by the caller
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readMessages, readBytes))
-	if err != nil {
+	defer func() { _ = messages.Unsubscribe() }()             // the connection may be closed
+	if err := messages.SetPendingLimits(-1, -1); err != nil { // flow control bounds it
 		return err //nolint:wrapcheck // by the caller
 	}
-	defer messages.Stop()
 	for at := uint64(0); at < end; {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+		m, err := messages.NextMsgWithContext(ctx)
 		if err != nil {
 			return err //nolint:wrapcheck // by the caller
 		}
@@ -67,7 +65,7 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 			return err //nolint:wrapcheck // by the caller
 		}
 		at = meta.Sequence.Stream
-		record, ok, err := r.take(m.Data())
+		record, ok, err := r.take(m.Data)
 		if err != nil {
 			return fmt.Errorf("sequence %d: %w", at, err)
 		}

@@ -18,6 +18,7 @@ type Store struct {
 	options Options
 	conn    *nats.Conn
 	js      jetstream.JetStream
+	legacy  nats.JetStreamContext // only it can have messages pushed
 	stream  jetstream.Stream
 	bucket  jetstream.KeyValue
 	number  uint32
@@ -67,11 +68,48 @@ func (s *Store) open(ctx context.Context) error {
 	if s.js, err = jetstream.New(s.conn, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
-	if err := s.openStream(ctx); err != nil {
-		return err
+	if s.legacy, err = s.conn.JetStream(nats.MaxWait(requestTimeout)); err != nil {
+		return fmt.Errorf("JetStream: %w", err)
 	}
-	return s.openBucket(ctx)
+	return s.openKept(ctx)
 }
+
+// openKept makes or checks what is kept. It waits for servers that are not ready yet, for as long as ctx lets it.
+func (s *Store) openKept(ctx context.Context) error {
+	told := time.Time{}
+	for try := 0; ; try++ {
+		err := s.openStream(ctx)
+		if err == nil {
+			err = s.openBucket(ctx)
+		}
+		if err == nil || !passing(err) || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(told) > openTold {
+			told = time.Now()
+			s.options.Log.Info("waiting for NATS: JetStream is not ready", "error", err)
+		}
+		pause(ctx, try)
+	}
+}
+
+// passing says that an error of JetStream may pass by itself.
+func passing(err error) bool {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return false
+	case errors.As(err, &api):
+		return api.Code == 503 || api.ErrorCode == errCodeNoPeers || errors.Is(err, jetstream.ErrStreamNotFound) // just being made
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout),
+		errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded):
+		return true
+	}
+	return false
+}
+
+// errCodeNoPeers is what a cluster says that has not enough servers, or does not know them yet.
+const errCodeNoPeers = 10005
 
 // Number is drawn when the stream is made.
 func (s *Store) Number() uint32 { return s.number }

@@ -14,7 +14,6 @@ const (
 	metaFormat = "replyq.format"
 	metaNumber = "replyq.store"
 	metaShards = "replyq.shards"
-	metaKeys   = "replyq.keys"
 )
 
 func (s *Store) streamName() string { return "REPLYQ_" + s.options.Name }
@@ -52,7 +51,6 @@ func (s *Store) config() jetstream.StreamConfig {
 			metaFormat: strconv.Itoa(format),
 			metaNumber: strconv.FormatUint(random()>>32, 10),
 			metaShards: strconv.Itoa(s.options.Shards),
-			metaKeys:   s.options.KeyFingerprint,
 		},
 	}
 }
@@ -87,7 +85,6 @@ func (s *Store) checkStream(has jetstream.StreamConfig) error {
 	}{
 		{"format", has.Metadata[metaFormat], want.Metadata[metaFormat]},
 		{"number of shards", has.Metadata[metaShards], want.Metadata[metaShards]},
-		{"fingerprint of the keys that sign handles", has.Metadata[metaKeys], want.Metadata[metaKeys]},
 		{"subjects", fmt.Sprint(has.Subjects), fmt.Sprint(want.Subjects)},
 		{"retention", has.Retention, want.Retention},
 		{"discard policy", has.Discard, want.Discard},
