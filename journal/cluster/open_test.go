@@ -27,7 +27,7 @@ func TestOpenRefuses(t *testing.T) {
 		"nobody there":   {func(o *cluster.Options) { o.URL = "nats://127.0.0.1:1" }, "connect"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			o := base
 			test.change(&o)

@@ -45,7 +45,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if len(o.Node) > maxNode {
 		return nil, fmt.Errorf("cluster: the node's name has %d bytes: use at most %d", len(o.Node), maxNode)
 	}
-	conn, err := nats.Connect(o.URL, o.connection()...)
+	conn, err := o.connect(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: connect to NATS: %w", err)
 	}
@@ -76,18 +76,35 @@ func (s *Store) open(ctx context.Context) error {
 
 // openKept makes or checks what is kept. It waits for servers that are not ready yet, for as long as ctx lets it.
 func (s *Store) openKept(ctx context.Context) error {
+	return s.options.patiently(ctx, passing, func() error {
+		if err := s.openStream(ctx); err != nil {
+			return err
+		}
+		return s.openBucket(ctx)
+	})
+}
+
+// connect waits for servers that are not there yet, for as long as ctx lets it.
+func (o Options) connect(ctx context.Context) (conn *nats.Conn, err error) {
+	absent := func(err error) bool { return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) }
+	err = o.patiently(ctx, absent, func() error {
+		conn, err = nats.Connect(o.URL, o.connection()...)
+		return err //nolint:wrapcheck // by the caller
+	})
+	return conn, err
+}
+
+// patiently does something again and again, while its errors are ones that pass and ctx lets it.
+func (o Options) patiently(ctx context.Context, passing func(error) bool, f func() error) error {
 	told := time.Time{}
 	for try := 0; ; try++ {
-		err := s.openStream(ctx)
-		if err == nil {
-			err = s.openBucket(ctx)
-		}
+		err := f()
 		if err == nil || !passing(err) || ctx.Err() != nil {
 			return err
 		}
 		if time.Since(told) > openTold {
 			told = time.Now()
-			s.options.Log.Info("waiting for NATS: JetStream is not ready", "error", err)
+			o.Log.Info("waiting for NATS", "error", err)
 		}
 		pause(ctx, try)
 	}
