@@ -68,7 +68,7 @@ func (s *Server) moveLocked(next *place) {
 }
 
 // retireAfter is how long calls that were relayed to an earlier owner may still hear from it how they ended.
-const retireAfter = time.Second
+const retireAfter = 250 * time.Millisecond
 
 // retire ends what is relayed to an earlier owner, in a moment.
 func (s *Server) retire(o *owner) {
