@@ -38,15 +38,17 @@ type Durability uint8
 
 // The classes.
 const (
-	InMemory     Durability = iota // nothing: it is kept while the process lives
-	OnDiskLazily                   // the end of the process; what came just before a power cut may be lost
-	OnDisk                         // the end of the process and of power
-	OnCluster                      // the end of any one machine; a power cut of most of them at once may lose what came just before
-	OnClusterSynced                // that too
+	InMemory        Durability = iota // nothing: it is kept while the process lives
+	OnDiskLazily                      // the end of the process; what came just before a power cut may be lost
+	OnDisk                            // the end of the process and of power
+	OnCluster                         // the end of any one machine; a power cut of most of them at once may lose what came just before
+	OnClusterSynced                   // that too
 )
 
 // String gives the name of the class.
-func (d Durability) String() string { return [...]string{"memory", "disk-lazy", "disk", "cluster", "cluster-sync"}[d] }
+func (d Durability) String() string {
+	return [...]string{"memory", "disk-lazy", "disk", "cluster", "cluster-sync"}[d]
+}
 
 // durabilities are the classes on the wire.
 var durabilities = [...]queuepb.Durability{ //nolint:gochecknoglobals // read only
