@@ -33,6 +33,7 @@ type cli struct {
 	Serve     serveCmd     `cmd:"" default:"withargs" help:"Serve until told to stop (the default command)."`
 	Check     checkCmd     `cmd:"" help:"Verify a data directory, from end to end. No server may use it meanwhile."`
 	Backup    backupCmd    `cmd:"" help:"Copy a data directory, while a server uses it or not."`
+	Move      moveCmd      `cmd:"" help:"Move a data directory into NATS, for a service of several replicas."`
 	Health    healthCmd    `cmd:"" help:"Ask a server whether it is serving. For container health checks."`
 	NewAPIKey newAPIKeyCmd `cmd:"" name:"new-api-key" help:"Make an API key, and its line for --api-keys."`
 	NewKey    newKeyCmd    `cmd:"" name:"new-key" help:"Make a line for --key-file: a key that signs handles."`

@@ -76,9 +76,12 @@ func serving(addr string) error {
 	defer func() { _ = conn.Close() }() // fails only if closed before
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	res, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
-	if err == nil && res.Status != healthpb.HealthCheckResponse_SERVING {
-		err = fmt.Errorf("health of %s = %v, want SERVING", addr, res.Status)
+	health, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+	for err == nil {
+		var res *healthpb.HealthCheckResponse
+		if res, err = health.Recv(); err == nil && res.Status == healthpb.HealthCheckResponse_SERVING {
+			return nil
+		}
 	}
-	return err
+	return fmt.Errorf("health of %s: %w, want SERVING", addr, err)
 }

@@ -77,6 +77,11 @@ func (s *Store) open(ctx context.Context) error {
 // openKept makes or checks what is kept. It waits for servers that are not ready yet, for as long as ctx lets it.
 func (s *Store) openKept(ctx context.Context) error {
 	return s.options.patiently(ctx, passing, func() error {
+		if s.options.Fill {
+			if err := s.startOver(ctx); err != nil {
+				return err
+			}
+		}
 		if err := s.openStream(ctx); err != nil {
 			return err
 		}

@@ -36,7 +36,11 @@ func (s *Store) checkServer() error {
 }
 
 func (s *Store) config() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
+	number := s.options.Number
+	for number == 0 {
+		number = uint32(random() >> 32) //nolint:gosec // half of it
+	}
+	c := jetstream.StreamConfig{
 		Name:        s.streamName(),
 		Description: "log of replyq",
 		Subjects:    []string{"replyq." + s.options.Name + ".log.*"},
@@ -49,10 +53,14 @@ func (s *Store) config() jetstream.StreamConfig {
 		MaxMsgSize:  -1,
 		Metadata: map[string]string{
 			metaFormat: strconv.Itoa(format),
-			metaNumber: strconv.FormatUint(random()>>32, 10),
+			metaNumber: strconv.FormatUint(uint64(number), 10),
 			metaShards: strconv.Itoa(s.options.Shards),
 		},
 	}
+	if s.options.Fill {
+		c.Metadata[metaFilling] = "yes"
+	}
+	return c
 }
 
 // openStream makes the stream unless it is there, and checks it.
@@ -68,6 +76,9 @@ func (s *Store) openStream(ctx context.Context) error {
 		return fmt.Errorf("stream %s with %d replicas: %w", s.streamName(), s.options.Replicas, err)
 	}
 	s.stream = stream
+	if err := s.checkFilling(stream.CachedInfo().Config); err != nil {
+		return err
+	}
 	return s.checkStream(stream.CachedInfo().Config)
 }
 

@@ -21,6 +21,7 @@ const (
 	logName    = "log"
 	lockName   = "lock"
 	marksName  = "marks"
+	movedName  = "moved"
 	partSuffix = ".part" // of a file that is being written
 )
 
@@ -187,7 +188,7 @@ func (d directory) strange() ([]string, error) {
 	var strange []string
 	for _, name := range names {
 		switch strings.TrimSuffix(name, partSuffix) {
-		case formatName, keysName, logName, lockName, marksName:
+		case formatName, keysName, logName, lockName, marksName, movedName:
 		case "lost+found": // of a file system of its own
 		default:
 			strange = append(strange, name)

@@ -16,6 +16,7 @@
 //	log/          the batches, in Pebble's files
 //	marks         what has to be there at least; lost batches are noticed by it
 //	lock          held by the process that uses the directory
+//	moved         says where all of it went, if it did; the store is not opened then
 //
 // It is as secret as the messages and handles inside, and readable by its owner only.
 package disk

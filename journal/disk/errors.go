@@ -18,6 +18,8 @@ var (
 	ErrNewer = errors.New("the store is newer than this version")
 	// ErrDamaged says that something in the store is not what was written, or is missing. Read yields it too.
 	ErrDamaged = errors.New("the store is damaged")
+	// ErrMoved says that what the store has was moved elsewhere.
+	ErrMoved = errors.New("the store was moved")
 	// ErrVolatile says that the directory is in memory and would not survive the machine.
 	ErrVolatile = errors.New("the directory is in memory")
 )

@@ -20,6 +20,8 @@ type Options struct {
 	Log *slog.Logger
 	// AllowMemory takes a directory in memory too (tmpfs, ramfs), which survives the process and not the machine.
 	AllowMemory bool
+	// Moving opens the store to move it: it has to be there, and may have been marked with [Store.MarkMoved] before.
+	Moving bool
 
 	// For tests:
 	fs        vfs.FS // the operating system's else

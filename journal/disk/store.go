@@ -55,8 +55,10 @@ func Open(dir string, options Options) (*Store, error) {
 		return nil, fmt.Errorf("a store of %d shards: 1 to 65536 are possible", options.Shards)
 	}
 	d := directory{options.fs, dir}
-	if err := d.make(); err != nil {
-		return nil, err
+	if !options.Moving {
+		if err := d.make(); err != nil {
+			return nil, err
+		}
 	}
 	if d.fs == vfs.Default && !options.AllowMemory {
 		if err := refuseMemory(dir); err != nil {
@@ -99,6 +101,12 @@ func (s *Store) open(shards int) error {
 	made, err := s.dir.has(formatName)
 	if err != nil {
 		return err
+	}
+	if err := s.dir.checkMoved(s.options.Moving); err != nil {
+		return err
+	}
+	if !made && s.options.Moving {
+		return fmt.Errorf("%s has no store", s.dir.path)
 	}
 	if !made {
 		return s.make(max(shards, 1))
