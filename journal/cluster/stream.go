@@ -130,6 +130,11 @@ func (s *Store) openBucket(ctx context.Context) error {
 			Bucket: name, Description: "replicas of replyq", Replicas: s.options.Replicas, Storage: jetstream.FileStorage,
 		})
 	}
+	if err == nil { // it was made by somebody else just now, or its servers are being started: nobody may answer for it yet
+		if _, err = bucket.Get(ctx, "owner"); errors.Is(err, jetstream.ErrKeyNotFound) {
+			err = nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", name, err)
 	}
