@@ -68,7 +68,11 @@ func (o Options) connection() []nats.Option {
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(2 * time.Second),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { o.Log.Warn("connection to NATS lost", "error", err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil: it was closed here
+				o.Log.Warn("connection to NATS lost", "error", err)
+			}
+		}),
 		nats.ReconnectHandler(func(c *nats.Conn) { o.Log.Info("connected to NATS again", "server", c.ConnectedServerName()) }),
 	}
 	if o.Credentials != "" {
