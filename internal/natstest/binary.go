@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"testing"
 )
 
 // binary finds nats-server: the one that REPLYQ_NATS_SERVER names, the one among the built tools, or one that it builds there.
@@ -42,4 +43,14 @@ func build(root, path string) error {
 		return fmt.Errorf("natstest: %w", err)
 	}
 	return nil
+}
+
+// Binary is the path of a nats-server, for tests that start it by themselves.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -33,10 +33,7 @@ type Cluster struct {
 // Start starts a cluster and waits until JetStream can be used.
 func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := Binary(t)
 	o.Nodes = max(o.Nodes, 1)
 	if o.MaxPayload == "" {
 		o.MaxPayload = "16MB"
