@@ -61,7 +61,7 @@ var importRules = map[string]importRule{
 	"demo": {code: []string{"api/queuepb", "client", "internal/testbed"}},
 	// It mints handles that a server which has the same keys must refuse.
 	"integration_test": {
-		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultload", "internal/faultnet", "internal/history", "internal/testbed"},
+		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultload", "internal/faultnet", "internal/history", "internal/natstest", "internal/testbed"},
 	},
 
 	// Which of several replicas serves.
@@ -73,7 +73,7 @@ var importRules = map[string]importRule{
 	"internal/archtest": {},
 	"internal/badinput": {code: []string{"api/queuepb", "handles"}},
 	"internal/faultnet": {},
-	"internal/natstest": {},
+	"internal/natstest": {code: []string{"internal/faultnet"}},
 	"internal/faultload": {
 		code:  []string{"api/queuepb", "client", "handles", "internal/history"},
 		tests: []string{"internal/testbed"},

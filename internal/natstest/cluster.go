@@ -22,12 +22,14 @@ type Options struct {
 	Nodes      int    // how many servers; 0 is 1
 	Sync       bool   // fsync each message before it is confirmed (sync_interval: always)
 	MaxPayload string // "" is 16MB
+	Partitions bool   // routes go through proxies, for Isolate
 }
 
 // A Cluster is some NATS servers with JetStream. They end with the test.
 type Cluster struct {
 	t     testing.TB
 	nodes []*Node
+	ways  []way
 }
 
 // Start starts a cluster and waits until JetStream can be used.
@@ -41,7 +43,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	ports := freePorts(t, 2*o.Nodes)
 	c := &Cluster{t: t}
 	for i := range o.Nodes {
-		c.nodes = append(c.nodes, newNode(t, path, o, i, ports))
+		c.nodes = append(c.nodes, newNode(t, path, o, i, ports, c.routes(i, ports[o.Nodes:], o.Partitions)))
 	}
 	for _, n := range c.nodes {
 		n.start()

@@ -20,17 +20,19 @@ type Node struct {
 	cmd  *exec.Cmd // nil when it does not run
 }
 
-func newNode(t testing.TB, path string, o Options, i int, ports []int) *Node {
+func newNode(t testing.TB, path string, o Options, i int, ports []int, routes []string) *Node {
 	t.Helper()
 	n := &Node{t: t, path: path, dir: t.TempDir(), name: fmt.Sprintf("n%d", i), port: ports[i]}
-	if err := os.WriteFile(n.config(), []byte(configuration(n, o, i, ports)), 0o600); err != nil {
+	if err := os.WriteFile(n.config(), []byte(configuration(n, o, i, ports, routes)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.kill)
 	return n
 }
 
-func configuration(n *Node, o Options, i int, ports []int) string {
+// configuration has routes to the other nodes. A node does not tell clients of the others, nor the others how to reach it: tests
+// put proxies in front.
+func configuration(n *Node, o Options, i int, ports []int, routes []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "server_name: %s\nlisten: \"127.0.0.1:%d\"\nmax_payload: %s\nmax_pending: 128MB\n", n.name, n.port, o.MaxPayload)
 	fmt.Fprintf(&b, "jetstream {\n  store_dir: %q\n  max_file_store: 8GB\n", filepath.Join(n.dir, "store"))
@@ -41,12 +43,12 @@ func configuration(n *Node, o Options, i int, ports []int) string {
 	if o.Nodes == 1 {
 		return b.String()
 	}
-	routes := make([]string, 0, o.Nodes)
-	for _, port := range ports[o.Nodes:] {
-		routes = append(routes, fmt.Sprintf("\"nats://127.0.0.1:%d\"", port))
+	quoted := make([]string, 0, len(routes))
+	for _, r := range routes {
+		quoted = append(quoted, fmt.Sprintf("\"nats://%s\"", r))
 	}
-	fmt.Fprintf(&b, "cluster {\n  name: test\n  listen: \"127.0.0.1:%d\"\n  routes: [%s]\n}\n",
-		ports[o.Nodes+i], strings.Join(routes, ", "))
+	fmt.Fprintf(&b, "cluster {\n  name: test\n  listen: \"127.0.0.1:%d\"\n  no_advertise: true\n  advertise: \"127.0.0.1:1\"\n  routes: [%s]\n}\n",
+		ports[o.Nodes+i], strings.Join(quoted, ", "))
 	return b.String()
 }
 
