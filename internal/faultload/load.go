@@ -20,10 +20,12 @@ import (
 	"github.com/replyq/replyq/internal/history"
 )
 
-// Config says how a load is. Addr and History are needed.
+// Config says how a load is. History is needed, and Addr or Connect.
 type Config struct {
 	// Addr is where the server listens, at all times.
 	Addr string
+	// Connect makes the i-th client, producers first, then two that work. Default: one that comes back quickly to Addr.
+	Connect func(i int) (*client.Client, error)
 	// History is where all is noted.
 	History *history.History
 	// Seed decides what is sent.
@@ -34,6 +36,15 @@ type Config struct {
 	Producers int
 	// Window is how many answers a producer waits for at a time. Default 16.
 	Window int
+	// Pace is the time between two requests of a producer, at least. Default: none.
+	Pace time.Duration
+	// Deadline is how long each operation may take, until its answer or its acceptance. Default: as long as it takes.
+	Deadline time.Duration
+	// Grace is how long pipes and deliveries wait for their caller or consumer to come back. Default: the service's; deliveries
+	// do not wait.
+	Grace time.Duration
+	// Failed is told of every error that an operation ends with, whether or not it is tried again, by many goroutines.
+	Failed func(operation string, err error)
 	// Lossy leaves out nested handles: where what was confirmed may be lost, their pipes may wait for replies that are
 	// gone, until their deadlines.
 	Lossy bool
@@ -77,11 +88,14 @@ func Start(config Config) (*Load, error) {
 	if config.Window == 0 {
 		config.Window = 16
 	}
+	if config.Connect == nil {
+		config.Connect = func(int) (*client.Client, error) { return newClient(config.Addr) }
+	}
 	l := &Load{config: config, history: config.History, stop: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.working, l.stopWork = context.WithCancel(context.Background())
-	for range config.Producers + workers {
-		c, err := newClient(config.Addr)
+	for i := range config.Producers + workers {
+		c, err := config.Connect(i)
 		if err != nil {
 			l.Close()
 			return nil, err
@@ -107,6 +121,21 @@ const workers = 2
 
 func newClient(addr string) (*client.Client, error) {
 	return client.New(addr, client.WithBackoff(client.Backoff{Initial: 10 * time.Millisecond, Max: 100 * time.Millisecond}))
+}
+
+// failed tells of an error, unless the load is over.
+func (l *Load) failed(operation string, err error) {
+	if err != nil && l.config.Failed != nil && l.working.Err() == nil && l.ctx.Err() == nil {
+		l.config.Failed(operation, err)
+	}
+}
+
+// limited is a context of one operation.
+func (l *Load) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if l.config.Deadline == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, l.config.Deadline)
 }
 
 // random gives a source for one producer.

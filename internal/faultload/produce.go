@@ -48,13 +48,13 @@ func draw(r *rand.Rand, id history.ID) request {
 	return q
 }
 
-func (q request) options() []client.EnqueueOption {
+func (q request) options(grace time.Duration) []client.EnqueueOption {
 	var options []client.EnqueueOption
 	if q.keyed {
 		options = append(options, client.WithIdempotencyKey(q.id.String()))
 	}
 	if q.waits {
-		options = append(options, client.WithPipe(client.PipeOptions{Timeout: long}))
+		options = append(options, client.WithPipe(client.PipeOptions{Timeout: long, DisconnectGrace: grace}))
 	}
 	return options
 }
@@ -62,11 +62,18 @@ func (q request) options() []client.EnqueueOption {
 // produce sends one request after the other. Answers are waited for by others, up to the window.
 func (l *Load) produce(c *client.Client, name string, r *rand.Rand) {
 	window := make(chan struct{}, l.config.Window)
+	turn, stop := l.pace()
+	defer stop()
 	for counter := 1; ; counter++ {
 		select {
 		case <-l.stop:
 			return
 		case window <- struct{}{}:
+		}
+		select {
+		case <-l.stop:
+			return
+		case <-turn:
 		}
 		q := draw(r, history.ID{Producer: name, Counter: counter})
 		if q.do == doNested && l.config.Lossy {
@@ -85,10 +92,24 @@ func (l *Load) produce(c *client.Client, name string, r *rand.Rand) {
 	}
 }
 
+// pace gives the moments at which a producer may send.
+func (l *Load) pace() (turn <-chan time.Time, stop func()) {
+	if l.config.Pace == 0 {
+		always := make(chan time.Time)
+		close(always)
+		return always, func() {}
+	}
+	ticker := time.NewTicker(l.config.Pace)
+	return ticker.C, ticker.Stop
+}
+
 func (l *Load) enqueue(c *client.Client, q request) {
+	ctx, cancel := l.limited(l.ctx)
+	defer cancel()
 	sent := l.history.Begin(history.Event{What: history.Sent, ID: q.id, Queue: q.queue})
-	receipt, err := c.Enqueue(l.ctx, q.queue, client.Message{Payload: history.Payload(q.id, q.do, q.size)}, q.options()...)
+	receipt, err := c.Enqueue(ctx, q.queue, client.Message{Payload: history.Payload(q.id, q.do, q.size)}, q.options(l.config.Grace)...)
 	sent(acceptance(receipt, err))
+	l.failed("Enqueue", err)
 }
 
 // acceptance is the event of a receipt, or of none.
@@ -108,8 +129,11 @@ func (l *Load) call(c *client.Client, q request) (await func()) {
 	message := client.Message{Payload: history.Payload(q.id, q.do, q.size)}
 	var nested handles.Handle
 	if q.do == doNested {
-		pipe, err := c.OpenPipe(l.ctx, client.PipeOptions{Timeout: long})
+		ctx, cancel := l.limited(l.ctx)
+		defer cancel()
+		pipe, err := c.OpenPipe(ctx, client.PipeOptions{Timeout: long})
 		if err != nil { // nothing was sent
+			l.failed("OpenPipe", err)
 			return func() {}
 		}
 		nested = pipe.Receive
@@ -117,10 +141,13 @@ func (l *Load) call(c *client.Client, q request) (await func()) {
 	}
 	sent := l.history.Begin(history.Event{What: history.Sent, ID: q.id, Queue: q.queue})
 	waited := l.history.Begin(history.Event{What: history.Waits, ID: q.id, Queue: q.queue})
-	call := c.Call(l.ctx, q.queue, message, q.options()...)
+	ctx, cancel := l.limited(l.ctx)
+	call := c.Call(ctx, q.queue, message, q.options(l.config.Grace)...)
 	return func() {
+		defer cancel()
 		sent(acceptance(call.Receipt()))
 		reply, err := lastOf(call)
+		l.failed("Call", err)
 		end := ended(q, message.Payload, reply, err)
 		waited(end)
 		switch {
@@ -170,7 +197,10 @@ func ended(q request, payload []byte, reply client.Reply, err error) history.Eve
 // follow awaits the other value that there is when the answer has come.
 func (l *Load) follow(c *client.Client, id history.ID, size int, receive handles.Handle) {
 	waited := l.history.Begin(history.Event{What: history.Waits, ID: id})
-	value, err := client.NewFuture[[]byte](c, receive).Await(l.ctx)
+	ctx, cancel := l.limited(l.ctx)
+	defer cancel()
+	value, err := client.NewFuture[[]byte](c, receive).Await(ctx)
+	l.failed("Await", err)
 	end := history.Event{What: history.Ended, Reason: ok}
 	want := history.Answer(history.Payload(id, doAnswer, size))
 	switch {

@@ -19,14 +19,17 @@ func (l *Load) work(c *client.Client, queue, name string) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for l.working.Err() == nil {
-		consumer, err := c.Consume(l.working, client.ConsumeConfig{MaxInFlight: inFlight, LeaseTime: 10 * time.Second, ConsumerID: name}, queue)
+		consumer, err := c.Consume(l.working, client.ConsumeConfig{
+			MaxInFlight: inFlight, LeaseTime: 10 * time.Second, ConsumerID: name, DisconnectGrace: l.config.Grace}, queue)
 		if err != nil {
+			l.failed("Consume", err)
 			pause(l.working)
 			continue
 		}
 		for { // in one goroutine, which sees them in the order in which they come
 			d, err := consumer.Next(l.working)
 			if err != nil {
+				l.failed("Next", err)
 				break // the consumer has ended; if it was not for us, there is another one
 			}
 			id, do, err := history.Parse(d.Payload)
@@ -83,6 +86,7 @@ func (l *Load) settle(j *job, kind string, do func() error) {
 		settled := l.history.Begin(history.Event{What: history.Settling, ID: j.id, Queue: d.Queue, Message: d.MessageID, Attempt: d.Attempt, Kind: kind})
 		err := do()
 		settled(history.Event{What: history.Settled, Output: history.OutputOf(err)})
+		l.failed(kind, err)
 		if err == nil || leaseIsOver(err) {
 			return
 		}
@@ -150,9 +154,11 @@ func (l *Load) nested(j *job) bool {
 // untilDone does something that may be done again until it is done, or the work ends.
 func (l *Load) untilDone(do func(context.Context) error) bool {
 	for l.working.Err() == nil {
-		if do(l.working) == nil {
+		err := do(l.working)
+		if err == nil {
 			return true
 		}
+		l.failed("an operation of a worker", err)
 		pause(l.working)
 	}
 	return false
