@@ -1,13 +1,10 @@
 package integration_test
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -28,7 +25,6 @@ var faultSeed = flag.Uint64("fault.seed", 0, "seed of what the tests with faults
 type rig struct {
 	t      *testing.T
 	addr   string
-	seed   uint64
 	random *rand.Rand
 	// command makes the command that starts the server with so many flags.
 	command func(flags ...string) *exec.Cmd
@@ -50,18 +46,24 @@ func localServer(flags ...string) *exec.Cmd { return exec.Command(queueServer, f
 
 func newRigOf(t *testing.T, command func(flags ...string) *exec.Cmd, flags []string) *rig {
 	t.Helper()
-	r := &rig{t: t, seed: *faultSeed, addr: fixedAddress(t), command: command, flags: append(flags, "--log-level", "info")}
-	if r.seed == 0 {
-		r.seed = rand.Uint64()
-	}
-	r.random = rand.New(rand.NewPCG(r.seed, 0))
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("again: -run '^%s$' -fault.seed %d", t.Name(), r.seed)
-		}
-	})
+	r := &rig{t: t, addr: fixedAddress(t), command: command, flags: append(flags, "--log-level", "info"), random: faultRandom(t)}
 	r.start()
 	return r
+}
+
+// faultRandom is what a test chooses by. A test that fails tells the seed.
+func faultRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := *faultSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("again: -run '^%s$' -fault.seed %d", t.Name(), seed)
+		}
+	})
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // start starts the server and waits until it serves.
@@ -104,11 +106,10 @@ func dataDir(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "store")
 }
 
-// A round is a load and the history of it.
+// A round is a load on a rig.
 type round struct {
 	*rig
-	history *history.History
-	load    *faultload.Load
+	trial
 }
 
 // begin starts a load on the server.
@@ -117,21 +118,15 @@ func (r *rig) begin() *round { return r.beginWith(faultload.Config{}) }
 func (r *rig) beginWith(config faultload.Config) *round {
 	r.t.Helper()
 	r.rounds++
-	n := &round{rig: r, history: history.New()}
-	config.Addr, config.History, config.Seed = r.addr, n.history, r.random.Uint64()
-	config.Name = fmt.Sprintf("r%d.", r.rounds)
-	load, err := faultload.Start(config)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(load.Close)
-	n.load = load
-	return n
+	config.Addr, config.Seed, config.Name = r.addr, r.random.Uint64(), fmt.Sprintf("r%d.", r.rounds)
+	return &round{r, startTrial(r.t, config)}
 }
 
 // pass lets the load go on for a while: between 100 ms and the most given.
-func (r *rig) pass(most time.Duration) {
-	<-time.After(100*time.Millisecond + time.Duration(r.random.Int64N(int64(most-100*time.Millisecond))))
+func (r *rig) pass(most time.Duration) { pass(r.random, most) }
+
+func pass(random *rand.Rand, most time.Duration) {
+	<-time.After(100*time.Millisecond + time.Duration(random.Int64N(int64(most-100*time.Millisecond))))
 }
 
 // crash has the server crash as given, and starts it again.
@@ -146,48 +141,6 @@ func (n *round) crash(crash func()) {
 
 // settling is how long clients have to read, and note, what a server has said that is gone.
 const settling = 100 * time.Millisecond
-
-// finish ends the load and checks its history.
-func (n *round) finish(rules history.Rules) *history.Report {
-	n.t.Helper()
-	report := n.end(rules)
-	for _, p := range report.Problems() {
-		n.t.Error(p)
-	}
-	if n.t.Failed() {
-		n.keep()
-		n.t.FailNow()
-	}
-	return report
-}
-
-// end ends the load and returns what its history shows.
-func (n *round) end(rules history.Rules) *history.Report {
-	n.t.Helper()
-	ctx, stop := context.WithTimeoutCause(n.t.Context(), time.Minute, errors.New("a minute is over"))
-	defer stop()
-	if err := n.load.Finish(ctx); err != nil {
-		n.t.Errorf("the load does not come to its end: %v", err)
-	}
-	report := history.Check(n.history.Events(), rules)
-	n.t.Log(report)
-	return report
-}
-
-// keep keeps the history of a test that has failed, if go test is told -artifacts.
-func (n *round) keep() {
-	f, err := os.Create(filepath.Join(n.t.ArtifactDir(), "history.jsonl"))
-	if err != nil {
-		n.t.Error(err)
-		return
-	}
-	if err := n.history.Write(f); err != nil {
-		n.t.Error(err)
-	}
-	if err := f.Close(); err != nil {
-		n.t.Error(err)
-	}
-}
 
 // strict are the rules where nothing may be lost.
 func strict() history.Rules { return history.Rules{Ordered: []string{faultload.Ordered}} }
