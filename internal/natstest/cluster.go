@@ -109,6 +109,27 @@ func (c *Cluster) Leader(stream string) int {
 	return leader
 }
 
+// AwaitCurrent waits until a stream has a leader, and all nodes have all of it.
+func (c *Cluster) AwaitCurrent(stream string) {
+	c.t.Helper()
+	c.until("replicas of "+stream+" that are current", func(ctx context.Context, js jetstream.JetStream) error {
+		s, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err //nolint:wrapcheck // only printed
+		}
+		cluster := s.CachedInfo().Cluster
+		if cluster == nil || cluster.Leader == "" || len(cluster.Replicas) != len(c.nodes)-1 {
+			return errors.New("it has no leader")
+		}
+		for _, r := range cluster.Replicas {
+			if !r.Current || r.Offline {
+				return fmt.Errorf("%s is not", r.Name)
+			}
+		}
+		return nil
+	})
+}
+
 // Wait waits until JetStream can be used: a meta leader is there and a stream can be made on as many nodes as there are.
 func (c *Cluster) Wait() {
 	c.t.Helper()

@@ -1,0 +1,61 @@
+package integration_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/replyq/replyq/internal/faultload"
+)
+
+// All replicas are started again under load, one after the other, and then all NATS servers. Clients whose deadlines are
+// longer than 20 s see no error at all.
+func TestP23RollingRestart(t *testing.T) {
+	t.Parallel()
+	s := startService(t, false)
+	for range scaled(t, 1) {
+		seen := &sightings{}
+		n := s.beginWith(faultload.Config{Deadline: 21 * time.Second, Failed: seen.add})
+		for _, r := range s.replicas {
+			n.pass(time.Second)
+			f := n.strike("a replica restarted", func() {
+				r.terminate()
+				r.start()
+			})
+			f.backForAll()
+		}
+		for i := range s.nats.Nodes() {
+			n.pass(time.Second)
+			f := n.strike("a NATS server restarted", func() {
+				s.nats.Stop(i)
+				s.nats.Restart(i)
+				s.nats.AwaitCurrent(logStream)
+			})
+			f.backForAll()
+		}
+		n.finish()
+		for _, e := range seen.all() {
+			t.Error(e)
+		}
+	}
+	s.stop()
+}
+
+// sightings are errors that clients have seen.
+type sightings struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (s *sightings) add(operation string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, fmt.Sprintf("%s: %v", operation, err))
+}
+
+func (s *sightings) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list
+}
