@@ -44,6 +44,9 @@ type keys struct {
 // errConflict says that somebody else has replaced the claim.
 var errConflict = errors.New("the claim was replaced")
 
+// errFormat says that the claim was written by a version that is too different.
+var errFormat = errors.New("it is not this version's: do not run replicas of different versions so far apart")
+
 // A register keeps the claim: a value that is replaced by who knows its revision, which grows. A read may be old.
 type register interface {
 	// read returns revision 0 if there is no claim.
@@ -80,8 +83,7 @@ func (b bucket) read(ctx context.Context) (c claim, revision uint64, _ error) {
 		return c, 0, fmt.Errorf("read who is the owner: %w", err)
 	}
 	if err := json.Unmarshal(e.Value(), &c); err != nil || c.Format != claimFormat {
-		return c, 0, fmt.Errorf("the key %q of the bucket %s is not this version's: do not run replicas of different versions so far apart (%w)",
-			claimKey, b.kv.Bucket(), err)
+		return c, 0, fmt.Errorf("the key %q of the bucket %s: %w", claimKey, b.kv.Bucket(), errFormat)
 	}
 	return c, e.Revision(), nil
 }

@@ -73,8 +73,8 @@ const (
 	silentTime = 3 * time.Second
 )
 
-// Join makes this process a replica: until [Replica.Close] the server is told where calls are served. It fails if the keys
-// that sign handles are not those of the others.
+// Join makes this process a replica: until [Replica.Close] the server is told where calls are served. It waits until NATS
+// answers or ctx ends. It fails if the keys that sign handles are not those of the others.
 func Join(ctx context.Context, cfg Config) (*Replica, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -86,7 +86,7 @@ func Join(ctx context.Context, cfg Config) (*Replica, error) {
 		register: r.bucket, me: Member{Node: cfg.Node, Address: cfg.Address, Version: cfg.Version}, boot: rand.Text(),
 		keys: func() keys { return keysOf(cfg.Keys) }, times: defaultTimes, log: cfg.Log, now: time.Now, state: relaying,
 	}
-	c, _, err := r.bucket.read(ctx)
+	c, err := first(ctx, r.bucket, defaultTimes, cfg.Log)
 	if err == nil {
 		err = keysOf(cfg.Keys).differ(c)
 	}
