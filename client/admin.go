@@ -31,6 +31,16 @@ func (c *Client) ServerStatistics(ctx context.Context) (*queuepb.GetServerStatis
 	return response, nil
 }
 
+// Cluster asks the replica that the client is connected to how the service of several replicas is. It is answered also while
+// none of them serves. A server that is not one of several refuses with [ReasonNotReplicated].
+func (c *Client) Cluster(ctx context.Context) (*queuepb.GetClusterResponse, error) {
+	response, err := plain(ctx, c.admin().GetCluster, new(queuepb.GetClusterRequest))
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return response, nil
+}
+
 func (c *Client) admin() queuepb.AdminServiceClient { return queuepb.NewAdminServiceClient(c.Conn()) }
 
 // plain makes a plain RPC and turns its error into an [*Error].

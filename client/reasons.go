@@ -51,6 +51,7 @@ const (
 	ReasonCredentialsMissing     Reason = "CREDENTIALS_MISSING"
 	ReasonCredentialsInvalid     Reason = "CREDENTIALS_INVALID"
 	ReasonOwnerChanged           Reason = "OWNER_CHANGED"
+	ReasonNotReplicated          Reason = "NOT_REPLICATED"
 	ReasonOwnerUnreachable       Reason = "OWNER_UNREACHABLE"
 	ReasonServerOverloaded       Reason = "SERVER_OVERLOADED"
 	ReasonDiskFull               Reason = "DISK_FULL"

@@ -186,6 +186,7 @@ func tenantRows() []tenantRow {
 		}},
 		{queuepb.QueueService_GetServerInfo_FullMethodName, nil},       // can name nothing
 		{queuepb.AdminService_GetServerStatistics_FullMethodName, nil}, // likewise
+		{queuepb.AdminService_GetCluster_FullMethodName, nil},          // likewise
 		{queuepb.QueueService_Session_FullMethodName, requests{
 			func(_ *spy, b *belongings) proto.Message {
 				return &queuepb.SessionRequest{Hello: &queuepb.Hello{ProtocolVersion: 1, SessionId: b.session}}

@@ -5,15 +5,20 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+
+	"github.com/replyq/replyq/api/queuepb"
 )
 
 // anywhere makes of a service that is served here one that is served wherever the owner is. Calls are decoded only where
-// they are carried out.
+// they are carried out. GetCluster stays here.
 func (s *Server) anywhere(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	out := *desc
 	out.Methods, out.Streams = slices.Clone(desc.Methods), slices.Clone(desc.Streams)
 	for i := range out.Methods {
 		m := &out.Methods[i]
+		if "/"+desc.ServiceName+"/"+m.MethodName == queuepb.AdminService_GetCluster_FullMethodName {
+			continue // asks about this replica
+		}
 		m.Handler = s.unaryMethod("/"+desc.ServiceName+"/"+m.MethodName, m.Handler)
 	}
 	for i := range out.Streams {

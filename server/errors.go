@@ -54,6 +54,7 @@ const (
 	reasonMessageIDsInvalid      broker.Reason = "MESSAGE_IDS_INVALID"
 	reasonMoreInvalid            broker.Reason = "MORE_INVALID"
 	reasonNestingTooDeep         broker.Reason = "NESTING_TOO_DEEP"
+	reasonNotReplicated          broker.Reason = "NOT_REPLICATED"
 	reasonOpIDInvalid            broker.Reason = "OP_ID_INVALID"
 	reasonOpMissing              broker.Reason = "OP_MISSING"
 	reasonOwnerUnreachable       broker.Reason = "OWNER_UNREACHABLE"
@@ -89,6 +90,7 @@ var codeOf = map[broker.Reason]broker.Code{
 	reasonHandleRevoked:         broker.CodeFailedPrecondition,
 	reasonHelloExpected:         broker.CodeFailedPrecondition,
 	reasonInternal:              broker.CodeInternal,
+	reasonNotReplicated:         broker.CodeFailedPrecondition,
 	reasonOwnerUnreachable:      broker.CodeUnavailable,
 	reasonSessionTakenOver:      broker.CodeAborted,
 	reasonSlowConsumer:          broker.CodeResourceExhausted,

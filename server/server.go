@@ -56,6 +56,9 @@ type Config struct {
 	NoReflection bool
 	// Journal tells figures of the broker's journal. Default: there is none.
 	Journal func() JournalFigures
+	// Cluster tells how a service of several replicas is, in 2 s at most, whether this server serves or not. Default: it is
+	// not one of several.
+	Cluster func(ctx context.Context) *queuepb.GetClusterResponse
 	// Now is the clock. Default: the broker's.
 	Now func() time.Time
 }
@@ -80,6 +83,7 @@ type Server struct {
 	asking atomic.Int64 // calls with one answer that look for the owner, or wait for it
 
 	journal               func() JournalFigures
+	cluster               func(ctx context.Context) *queuepb.GetClusterResponse
 	durability            Durability
 	durabilityDescription string
 
@@ -158,7 +162,7 @@ func New(cfg Config) (*Server, error) {
 	if s.limits.payload == 0 {
 		s.limits.payload = defaultMaxPayload
 	}
-	s.journal = cfg.Journal
+	s.journal, s.cluster = cfg.Journal, cfg.Cluster
 	s.durability, s.durabilityDescription = cfg.Durability, cfg.DurabilityDescription
 	if s.durability == InMemory {
 		s.durabilityDescription = inMemory

@@ -648,6 +648,125 @@ func (Durability) EnumDescriptor() ([]byte, []int) {
 	return file_api_queue_proto_rawDescGZIP(), []int{8}
 }
 
+// ClusterHealth is how a service of several replicas is, in a word.
+type ClusterHealth int32
+
+const (
+	// Not a health; never sent.
+	ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED ClusterHealth = 0
+	// All is well: the service outlives the loss of any one replica, and of as many NATS servers as its stream allows.
+	ClusterHealth_CLUSTER_HEALTH_OK ClusterHealth = 1
+	// Requests are served, but something is not as it should be; as a rule, one more failure would stop the service.
+	ClusterHealth_CLUSTER_HEALTH_DEGRADED ClusterHealth = 2
+	// Requests are not served now: there is no replica that serves, or what it confirms cannot be kept, or the replica
+	// that was asked cannot tell.
+	ClusterHealth_CLUSTER_HEALTH_UNAVAILABLE ClusterHealth = 3
+)
+
+// Enum value maps for ClusterHealth.
+var (
+	ClusterHealth_name = map[int32]string{
+		0: "CLUSTER_HEALTH_UNSPECIFIED",
+		1: "CLUSTER_HEALTH_OK",
+		2: "CLUSTER_HEALTH_DEGRADED",
+		3: "CLUSTER_HEALTH_UNAVAILABLE",
+	}
+	ClusterHealth_value = map[string]int32{
+		"CLUSTER_HEALTH_UNSPECIFIED": 0,
+		"CLUSTER_HEALTH_OK":          1,
+		"CLUSTER_HEALTH_DEGRADED":    2,
+		"CLUSTER_HEALTH_UNAVAILABLE": 3,
+	}
+)
+
+func (x ClusterHealth) Enum() *ClusterHealth {
+	p := new(ClusterHealth)
+	*p = x
+	return p
+}
+
+func (x ClusterHealth) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClusterHealth) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_queue_proto_enumTypes[9].Descriptor()
+}
+
+func (ClusterHealth) Type() protoreflect.EnumType {
+	return &file_api_queue_proto_enumTypes[9]
+}
+
+func (x ClusterHealth) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClusterHealth.Descriptor instead.
+func (ClusterHealth) EnumDescriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{9}
+}
+
+// ReplicaState says what a replica does.
+type ReplicaState int32
+
+const (
+	// Not known to this version.
+	ReplicaState_REPLICA_STATE_UNSPECIFIED ReplicaState = 0
+	// It relays to the replica that serves, and is ready to take over.
+	ReplicaState_REPLICA_STATE_RELAYING ReplicaState = 1
+	// It has taken over and reads the journal; calls wait for it.
+	ReplicaState_REPLICA_STATE_RESTORING ReplicaState = 2
+	// It serves: it is the owner of all shards.
+	ReplicaState_REPLICA_STATE_SERVING ReplicaState = 3
+	// It is going down and does not take over any more.
+	ReplicaState_REPLICA_STATE_LEAVING ReplicaState = 4
+)
+
+// Enum value maps for ReplicaState.
+var (
+	ReplicaState_name = map[int32]string{
+		0: "REPLICA_STATE_UNSPECIFIED",
+		1: "REPLICA_STATE_RELAYING",
+		2: "REPLICA_STATE_RESTORING",
+		3: "REPLICA_STATE_SERVING",
+		4: "REPLICA_STATE_LEAVING",
+	}
+	ReplicaState_value = map[string]int32{
+		"REPLICA_STATE_UNSPECIFIED": 0,
+		"REPLICA_STATE_RELAYING":    1,
+		"REPLICA_STATE_RESTORING":   2,
+		"REPLICA_STATE_SERVING":     3,
+		"REPLICA_STATE_LEAVING":     4,
+	}
+)
+
+func (x ReplicaState) Enum() *ReplicaState {
+	p := new(ReplicaState)
+	*p = x
+	return p
+}
+
+func (x ReplicaState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReplicaState) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_queue_proto_enumTypes[10].Descriptor()
+}
+
+func (ReplicaState) Type() protoreflect.EnumType {
+	return &file_api_queue_proto_enumTypes[10]
+}
+
+func (x ReplicaState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReplicaState.Descriptor instead.
+func (ReplicaState) EnumDescriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{10}
+}
+
 // Handle is a serialisable token for one end of a pipe, or for a lease. It can be copied into any message, JSON
 // document, header or URL. It is a secret: whoever has it can use it, inside its tenant.
 type Handle struct {
@@ -5662,17 +5781,18 @@ type JournalStatistics struct {
 	Batches uint64 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
 	// Bytes in these batches.
 	BatchBytes uint64 `protobuf:"varint,2,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
-	// Bytes that were written to the disk for them, as often as they were written.
+	// Bytes that were written to the disk for them, as often as they were written. With NATS: that were sent there, once
+	// for all copies.
 	WrittenBytes uint64 `protobuf:"varint,3,opt,name=written_bytes,json=writtenBytes,proto3" json:"written_bytes,omitempty"`
 	// The batches by their size in bytes.
 	Sizes *Histogram `protobuf:"bytes,4,opt,name=sizes,proto3" json:"sizes,omitempty"`
 	// The batches by how long it took to keep them, in nanoseconds.
 	Latencies *Histogram `protobuf:"bytes,5,opt,name=latencies,proto3" json:"latencies,omitempty"`
-	// Bytes that the journal takes on the disk.
+	// Bytes that the journal takes on the disk. With NATS: in the stream, on each of its servers; 0 if it does not answer.
 	StoreBytes uint64 `protobuf:"varint,6,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"`
-	// Bytes that are free on that disk.
+	// Bytes that are free on that disk. 0 with NATS, which keeps an eye on its disks by itself.
 	FreeBytes uint64 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
-	// With fewer free bytes than this, new messages and pipes are refused with DISK_FULL.
+	// With fewer free bytes than this, new messages and pipes are refused with DISK_FULL. 0 with NATS.
 	WantedFreeBytes uint64 `protobuf:"varint,8,opt,name=wanted_free_bytes,json=wantedFreeBytes,proto3" json:"wanted_free_bytes,omitempty"`
 	// They are being refused.
 	NearlyFull bool `protobuf:"varint,9,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`
@@ -5782,6 +5902,543 @@ func (x *JournalStatistics) GetStalled() bool {
 	return false
 }
 
+// GetClusterRequest asks how the cluster is.
+type GetClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterRequest) Reset() {
+	*x = GetClusterRequest{}
+	mi := &file_api_queue_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterRequest) ProtoMessage() {}
+
+func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
+func (*GetClusterRequest) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{56}
+}
+
+// GetClusterResponse answers GetCluster.
+type GetClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the report was made, by the clock of the replica that was asked.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Name of the replica that was asked.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// How the service is, in a word.
+	Health ClusterHealth `protobuf:"varint,3,opt,name=health,proto3,enum=replyq.v1.ClusterHealth" json:"health,omitempty"`
+	// What is wrong and what to do about it, in words for people; what matters most comes first. Empty if health is OK.
+	Problems []string `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	// The replicas, by name: those that were heard of within the last 10 minutes and have not left in order.
+	Replicas []*ClusterReplica `protobuf:"bytes,5,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// The shards, by number. Empty if NATS did not answer.
+	Shards []*ClusterShard `protobuf:"bytes,6,rep,name=shards,proto3" json:"shards,omitempty"`
+	// NATS, where everything is kept.
+	Stream *ClusterStream `protobuf:"bytes,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Number of the journal, as in GetServerInfoResponse.boot_epoch.
+	BootEpoch     string `protobuf:"bytes,8,opt,name=boot_epoch,json=bootEpoch,proto3" json:"boot_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterResponse) Reset() {
+	*x = GetClusterResponse{}
+	mi := &file_api_queue_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterResponse) ProtoMessage() {}
+
+func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
+func (*GetClusterResponse) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GetClusterResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GetClusterResponse) GetHealth() ClusterHealth {
+	if x != nil {
+		return x.Health
+	}
+	return ClusterHealth_CLUSTER_HEALTH_UNSPECIFIED
+}
+
+func (x *GetClusterResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetReplicas() []*ClusterReplica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetShards() []*ClusterShard {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetStream() *ClusterStream {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
+func (x *GetClusterResponse) GetBootEpoch() string {
+	if x != nil {
+		return x.BootEpoch
+	}
+	return ""
+}
+
+// ClusterReplica is one replica of the service.
+type ClusterReplica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, which no other has.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Where the other replicas reach it, as host:port.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Version of its program.
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// What it does, by its own word.
+	State ReplicaState `protobuf:"varint,4,opt,name=state,proto3,enum=replyq.v1.ReplicaState" json:"state,omitempty"`
+	// How long ago it was last heard of. Each tells of itself several times a second.
+	Silent *durationpb.Duration `protobuf:"bytes,5,opt,name=silent,proto3" json:"silent,omitempty"`
+	// It was heard of within the last 3 s. The replica that was asked is always alive.
+	Alive bool `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"`
+	// It is the replica that was asked.
+	Asked         bool `protobuf:"varint,7,opt,name=asked,proto3" json:"asked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterReplica) Reset() {
+	*x = ClusterReplica{}
+	mi := &file_api_queue_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterReplica) ProtoMessage() {}
+
+func (x *ClusterReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterReplica.ProtoReflect.Descriptor instead.
+func (*ClusterReplica) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ClusterReplica) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClusterReplica) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ClusterReplica) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ClusterReplica) GetState() ReplicaState {
+	if x != nil {
+		return x.State
+	}
+	return ReplicaState_REPLICA_STATE_UNSPECIFIED
+}
+
+func (x *ClusterReplica) GetSilent() *durationpb.Duration {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+func (x *ClusterReplica) GetAlive() bool {
+	if x != nil {
+		return x.Alive
+	}
+	return false
+}
+
+func (x *ClusterReplica) GetAsked() bool {
+	if x != nil {
+		return x.Asked
+	}
+	return false
+}
+
+// ClusterShard is one shard's log.
+type ClusterShard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number, from 0.
+	Number uint32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Name of the replica that owns it: the last one that has taken it over. Empty: none ever has.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Rises each time the shard is taken over.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Batches that its log has in the stream, with those that are trimmed and still lie there.
+	Batches uint64 `protobuf:"varint,4,opt,name=batches,proto3" json:"batches,omitempty"`
+	// The batches that are still needed.
+	NeededBatches uint64 `protobuf:"varint,5,opt,name=needed_batches,json=neededBatches,proto3" json:"needed_batches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterShard) Reset() {
+	*x = ClusterShard{}
+	mi := &file_api_queue_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterShard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterShard) ProtoMessage() {}
+
+func (x *ClusterShard) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterShard.ProtoReflect.Descriptor instead.
+func (*ClusterShard) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ClusterShard) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ClusterShard) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ClusterShard) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ClusterShard) GetBatches() uint64 {
+	if x != nil {
+		return x.Batches
+	}
+	return 0
+}
+
+func (x *ClusterShard) GetNeededBatches() uint64 {
+	if x != nil {
+		return x.NeededBatches
+	}
+	return 0
+}
+
+// ClusterStream is what the replica that was asked knows of NATS and of the stream there that everything is kept in.
+type ClusterStream struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the NATS server that this replica is connected to; empty if it is not.
+	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Version of that server.
+	ServerVersion string `protobuf:"bytes,2,opt,name=server_version,json=serverVersion,proto3" json:"server_version,omitempty"`
+	// Name of the stream.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// JetStream has answered for this report. If it has not, what follows is left out.
+	Answers bool `protobuf:"varint,4,opt,name=answers,proto3" json:"answers,omitempty"`
+	// How long that took.
+	AnswerTime *durationpb.Duration `protobuf:"bytes,5,opt,name=answer_time,json=answerTime,proto3" json:"answer_time,omitempty"`
+	// How long ago something that this replica had sent was last kept. It tries several times a second.
+	LastKept *durationpb.Duration `protobuf:"bytes,6,opt,name=last_kept,json=lastKept,proto3" json:"last_kept,omitempty"`
+	// Bytes in the stream: on each of its servers.
+	Bytes uint64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Messages in it: a batch each, or the record of a take-over or trimming.
+	Messages uint64 `protobuf:"varint,8,opt,name=messages,proto3" json:"messages,omitempty"`
+	// How many NATS servers shall keep a copy.
+	Copies uint32 `protobuf:"varint,9,opt,name=copies,proto3" json:"copies,omitempty"`
+	// The servers that do, by name. Without clustering of NATS it is the one server.
+	Servers       []*ClusterStreamServer `protobuf:"bytes,10,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStream) Reset() {
+	*x = ClusterStream{}
+	mi := &file_api_queue_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStream) ProtoMessage() {}
+
+func (x *ClusterStream) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStream.ProtoReflect.Descriptor instead.
+func (*ClusterStream) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ClusterStream) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ClusterStream) GetServerVersion() string {
+	if x != nil {
+		return x.ServerVersion
+	}
+	return ""
+}
+
+func (x *ClusterStream) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterStream) GetAnswers() bool {
+	if x != nil {
+		return x.Answers
+	}
+	return false
+}
+
+func (x *ClusterStream) GetAnswerTime() *durationpb.Duration {
+	if x != nil {
+		return x.AnswerTime
+	}
+	return nil
+}
+
+func (x *ClusterStream) GetLastKept() *durationpb.Duration {
+	if x != nil {
+		return x.LastKept
+	}
+	return nil
+}
+
+func (x *ClusterStream) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ClusterStream) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *ClusterStream) GetCopies() uint32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *ClusterStream) GetServers() []*ClusterStreamServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// ClusterStreamServer is a NATS server that keeps a copy of the stream.
+type ClusterStreamServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// It leads: the others get from it what is kept.
+	Leader bool `protobuf:"varint,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	// It has all that is kept.
+	Current bool `protobuf:"varint,3,opt,name=current,proto3" json:"current,omitempty"`
+	// The leader does not hear of it.
+	Offline bool `protobuf:"varint,4,opt,name=offline,proto3" json:"offline,omitempty"`
+	// How many operations it is behind.
+	Lag           uint64 `protobuf:"varint,5,opt,name=lag,proto3" json:"lag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStreamServer) Reset() {
+	*x = ClusterStreamServer{}
+	mi := &file_api_queue_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStreamServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStreamServer) ProtoMessage() {}
+
+func (x *ClusterStreamServer) ProtoReflect() protoreflect.Message {
+	mi := &file_api_queue_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStreamServer.ProtoReflect.Descriptor instead.
+func (*ClusterStreamServer) Descriptor() ([]byte, []int) {
+	return file_api_queue_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ClusterStreamServer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterStreamServer) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *ClusterStreamServer) GetCurrent() bool {
+	if x != nil {
+		return x.Current
+	}
+	return false
+}
+
+func (x *ClusterStreamServer) GetOffline() bool {
+	if x != nil {
+		return x.Offline
+	}
+	return false
+}
+
+func (x *ClusterStreamServer) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
 // Histogram counts values by how large they are.
 type Histogram struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5795,7 +6452,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_api_queue_proto_msgTypes[56]
+	mi := &file_api_queue_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5807,7 +6464,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[56]
+	mi := &file_api_queue_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5820,7 +6477,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{56}
+	return file_api_queue_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Histogram) GetCounts() []uint64 {
@@ -5850,7 +6507,7 @@ type CreateQueueRequest struct {
 
 func (x *CreateQueueRequest) Reset() {
 	*x = CreateQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[57]
+	mi := &file_api_queue_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5862,7 +6519,7 @@ func (x *CreateQueueRequest) String() string {
 func (*CreateQueueRequest) ProtoMessage() {}
 
 func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[57]
+	mi := &file_api_queue_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5875,7 +6532,7 @@ func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueRequest.ProtoReflect.Descriptor instead.
 func (*CreateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{57}
+	return file_api_queue_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CreateQueueRequest) GetName() string {
@@ -5903,7 +6560,7 @@ type CreateQueueResponse struct {
 
 func (x *CreateQueueResponse) Reset() {
 	*x = CreateQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[58]
+	mi := &file_api_queue_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6572,7 @@ func (x *CreateQueueResponse) String() string {
 func (*CreateQueueResponse) ProtoMessage() {}
 
 func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[58]
+	mi := &file_api_queue_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6585,7 @@ func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueResponse.ProtoReflect.Descriptor instead.
 func (*CreateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{58}
+	return file_api_queue_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateQueueResponse) GetQueue() *Queue {
@@ -5949,7 +6606,7 @@ type GetQueueRequest struct {
 
 func (x *GetQueueRequest) Reset() {
 	*x = GetQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[59]
+	mi := &file_api_queue_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5961,7 +6618,7 @@ func (x *GetQueueRequest) String() string {
 func (*GetQueueRequest) ProtoMessage() {}
 
 func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[59]
+	mi := &file_api_queue_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5974,7 +6631,7 @@ func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{59}
+	return file_api_queue_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetQueueRequest) GetName() string {
@@ -5995,7 +6652,7 @@ type GetQueueResponse struct {
 
 func (x *GetQueueResponse) Reset() {
 	*x = GetQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[60]
+	mi := &file_api_queue_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6007,7 +6664,7 @@ func (x *GetQueueResponse) String() string {
 func (*GetQueueResponse) ProtoMessage() {}
 
 func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[60]
+	mi := &file_api_queue_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6020,7 +6677,7 @@ func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{60}
+	return file_api_queue_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetQueueResponse) GetQueue() *Queue {
@@ -6045,7 +6702,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_api_queue_proto_msgTypes[61]
+	mi := &file_api_queue_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6057,7 +6714,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[61]
+	mi := &file_api_queue_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6070,7 +6727,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{61}
+	return file_api_queue_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListQueuesRequest) GetPrefix() string {
@@ -6107,7 +6764,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_api_queue_proto_msgTypes[62]
+	mi := &file_api_queue_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6119,7 +6776,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[62]
+	mi := &file_api_queue_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6132,7 +6789,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{62}
+	return file_api_queue_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListQueuesResponse) GetQueues() []*Queue {
@@ -6164,7 +6821,7 @@ type UpdateQueueRequest struct {
 
 func (x *UpdateQueueRequest) Reset() {
 	*x = UpdateQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[63]
+	mi := &file_api_queue_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6176,7 +6833,7 @@ func (x *UpdateQueueRequest) String() string {
 func (*UpdateQueueRequest) ProtoMessage() {}
 
 func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[63]
+	mi := &file_api_queue_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6189,7 +6846,7 @@ func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueRequest.ProtoReflect.Descriptor instead.
 func (*UpdateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{63}
+	return file_api_queue_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *UpdateQueueRequest) GetName() string {
@@ -6224,7 +6881,7 @@ type UpdateQueueResponse struct {
 
 func (x *UpdateQueueResponse) Reset() {
 	*x = UpdateQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[64]
+	mi := &file_api_queue_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6236,7 +6893,7 @@ func (x *UpdateQueueResponse) String() string {
 func (*UpdateQueueResponse) ProtoMessage() {}
 
 func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[64]
+	mi := &file_api_queue_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6249,7 +6906,7 @@ func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueResponse.ProtoReflect.Descriptor instead.
 func (*UpdateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{64}
+	return file_api_queue_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *UpdateQueueResponse) GetQueue() *Queue {
@@ -6272,7 +6929,7 @@ type DeleteQueueRequest struct {
 
 func (x *DeleteQueueRequest) Reset() {
 	*x = DeleteQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[65]
+	mi := &file_api_queue_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6284,7 +6941,7 @@ func (x *DeleteQueueRequest) String() string {
 func (*DeleteQueueRequest) ProtoMessage() {}
 
 func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[65]
+	mi := &file_api_queue_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6297,7 +6954,7 @@ func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{65}
+	return file_api_queue_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DeleteQueueRequest) GetName() string {
@@ -6325,7 +6982,7 @@ type DeleteQueueResponse struct {
 
 func (x *DeleteQueueResponse) Reset() {
 	*x = DeleteQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[66]
+	mi := &file_api_queue_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6337,7 +6994,7 @@ func (x *DeleteQueueResponse) String() string {
 func (*DeleteQueueResponse) ProtoMessage() {}
 
 func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[66]
+	mi := &file_api_queue_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6350,7 +7007,7 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{66}
+	return file_api_queue_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DeleteQueueResponse) GetDeletedMessages() uint64 {
@@ -6373,7 +7030,7 @@ type PurgeQueueRequest struct {
 
 func (x *PurgeQueueRequest) Reset() {
 	*x = PurgeQueueRequest{}
-	mi := &file_api_queue_proto_msgTypes[67]
+	mi := &file_api_queue_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6385,7 +7042,7 @@ func (x *PurgeQueueRequest) String() string {
 func (*PurgeQueueRequest) ProtoMessage() {}
 
 func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[67]
+	mi := &file_api_queue_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6398,7 +7055,7 @@ func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueRequest.ProtoReflect.Descriptor instead.
 func (*PurgeQueueRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{67}
+	return file_api_queue_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PurgeQueueRequest) GetName() string {
@@ -6426,7 +7083,7 @@ type PurgeQueueResponse struct {
 
 func (x *PurgeQueueResponse) Reset() {
 	*x = PurgeQueueResponse{}
-	mi := &file_api_queue_proto_msgTypes[68]
+	mi := &file_api_queue_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6438,7 +7095,7 @@ func (x *PurgeQueueResponse) String() string {
 func (*PurgeQueueResponse) ProtoMessage() {}
 
 func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[68]
+	mi := &file_api_queue_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6451,7 +7108,7 @@ func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueResponse.ProtoReflect.Descriptor instead.
 func (*PurgeQueueResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{68}
+	return file_api_queue_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PurgeQueueResponse) GetPurgedMessages() uint64 {
@@ -6480,7 +7137,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_api_queue_proto_msgTypes[69]
+	mi := &file_api_queue_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6492,7 +7149,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[69]
+	mi := &file_api_queue_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6505,7 +7162,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{69}
+	return file_api_queue_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListMessagesRequest) GetQueue() string {
@@ -6557,7 +7214,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_api_queue_proto_msgTypes[70]
+	mi := &file_api_queue_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6569,7 +7226,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[70]
+	mi := &file_api_queue_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6582,7 +7239,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{70}
+	return file_api_queue_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*MessageInfo {
@@ -6638,7 +7295,7 @@ type MessageInfo struct {
 
 func (x *MessageInfo) Reset() {
 	*x = MessageInfo{}
-	mi := &file_api_queue_proto_msgTypes[71]
+	mi := &file_api_queue_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6650,7 +7307,7 @@ func (x *MessageInfo) String() string {
 func (*MessageInfo) ProtoMessage() {}
 
 func (x *MessageInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[71]
+	mi := &file_api_queue_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6663,7 +7320,7 @@ func (x *MessageInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageInfo.ProtoReflect.Descriptor instead.
 func (*MessageInfo) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{71}
+	return file_api_queue_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *MessageInfo) GetMessageId() string {
@@ -6790,7 +7447,7 @@ type AttemptInfo struct {
 
 func (x *AttemptInfo) Reset() {
 	*x = AttemptInfo{}
-	mi := &file_api_queue_proto_msgTypes[72]
+	mi := &file_api_queue_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6802,7 +7459,7 @@ func (x *AttemptInfo) String() string {
 func (*AttemptInfo) ProtoMessage() {}
 
 func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[72]
+	mi := &file_api_queue_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6815,7 +7472,7 @@ func (x *AttemptInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptInfo.ProtoReflect.Descriptor instead.
 func (*AttemptInfo) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{72}
+	return file_api_queue_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *AttemptInfo) GetAttempt() uint32 {
@@ -6866,7 +7523,7 @@ type DeleteMessagesRequest struct {
 
 func (x *DeleteMessagesRequest) Reset() {
 	*x = DeleteMessagesRequest{}
-	mi := &file_api_queue_proto_msgTypes[73]
+	mi := &file_api_queue_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6878,7 +7535,7 @@ func (x *DeleteMessagesRequest) String() string {
 func (*DeleteMessagesRequest) ProtoMessage() {}
 
 func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[73]
+	mi := &file_api_queue_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6891,7 +7548,7 @@ func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{73}
+	return file_api_queue_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeleteMessagesRequest) GetQueue() string {
@@ -6919,7 +7576,7 @@ type DeleteMessagesResponse struct {
 
 func (x *DeleteMessagesResponse) Reset() {
 	*x = DeleteMessagesResponse{}
-	mi := &file_api_queue_proto_msgTypes[74]
+	mi := &file_api_queue_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6931,7 +7588,7 @@ func (x *DeleteMessagesResponse) String() string {
 func (*DeleteMessagesResponse) ProtoMessage() {}
 
 func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[74]
+	mi := &file_api_queue_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6944,7 +7601,7 @@ func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{74}
+	return file_api_queue_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeleteMessagesResponse) GetDeletedMessages() uint64 {
@@ -6969,7 +7626,7 @@ type RedriveMessagesRequest struct {
 
 func (x *RedriveMessagesRequest) Reset() {
 	*x = RedriveMessagesRequest{}
-	mi := &file_api_queue_proto_msgTypes[75]
+	mi := &file_api_queue_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6981,7 +7638,7 @@ func (x *RedriveMessagesRequest) String() string {
 func (*RedriveMessagesRequest) ProtoMessage() {}
 
 func (x *RedriveMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[75]
+	mi := &file_api_queue_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6994,7 +7651,7 @@ func (x *RedriveMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveMessagesRequest.ProtoReflect.Descriptor instead.
 func (*RedriveMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{75}
+	return file_api_queue_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RedriveMessagesRequest) GetQueue() string {
@@ -7029,7 +7686,7 @@ type RedriveMessagesResponse struct {
 
 func (x *RedriveMessagesResponse) Reset() {
 	*x = RedriveMessagesResponse{}
-	mi := &file_api_queue_proto_msgTypes[76]
+	mi := &file_api_queue_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7041,7 +7698,7 @@ func (x *RedriveMessagesResponse) String() string {
 func (*RedriveMessagesResponse) ProtoMessage() {}
 
 func (x *RedriveMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[76]
+	mi := &file_api_queue_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7054,7 +7711,7 @@ func (x *RedriveMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveMessagesResponse.ProtoReflect.Descriptor instead.
 func (*RedriveMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{76}
+	return file_api_queue_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RedriveMessagesResponse) GetRedrivenMessages() uint64 {
@@ -7082,7 +7739,7 @@ type EndPipeRequest struct {
 
 func (x *EndPipeRequest) Reset() {
 	*x = EndPipeRequest{}
-	mi := &file_api_queue_proto_msgTypes[77]
+	mi := &file_api_queue_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7094,7 +7751,7 @@ func (x *EndPipeRequest) String() string {
 func (*EndPipeRequest) ProtoMessage() {}
 
 func (x *EndPipeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[77]
+	mi := &file_api_queue_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7107,7 +7764,7 @@ func (x *EndPipeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndPipeRequest.ProtoReflect.Descriptor instead.
 func (*EndPipeRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{77}
+	return file_api_queue_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *EndPipeRequest) GetSubject() isEndPipeRequest_Subject {
@@ -7173,7 +7830,7 @@ type EndPipeResponse struct {
 
 func (x *EndPipeResponse) Reset() {
 	*x = EndPipeResponse{}
-	mi := &file_api_queue_proto_msgTypes[78]
+	mi := &file_api_queue_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7185,7 +7842,7 @@ func (x *EndPipeResponse) String() string {
 func (*EndPipeResponse) ProtoMessage() {}
 
 func (x *EndPipeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[78]
+	mi := &file_api_queue_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7198,7 +7855,7 @@ func (x *EndPipeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndPipeResponse.ProtoReflect.Descriptor instead.
 func (*EndPipeResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{78}
+	return file_api_queue_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *EndPipeResponse) GetEnded() bool {
@@ -7228,7 +7885,7 @@ type WatchQueuesRequest struct {
 
 func (x *WatchQueuesRequest) Reset() {
 	*x = WatchQueuesRequest{}
-	mi := &file_api_queue_proto_msgTypes[79]
+	mi := &file_api_queue_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7240,7 +7897,7 @@ func (x *WatchQueuesRequest) String() string {
 func (*WatchQueuesRequest) ProtoMessage() {}
 
 func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[79]
+	mi := &file_api_queue_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7253,7 +7910,7 @@ func (x *WatchQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesRequest.ProtoReflect.Descriptor instead.
 func (*WatchQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{79}
+	return file_api_queue_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *WatchQueuesRequest) GetPrefix() string {
@@ -7285,7 +7942,7 @@ type WatchQueuesResponse struct {
 
 func (x *WatchQueuesResponse) Reset() {
 	*x = WatchQueuesResponse{}
-	mi := &file_api_queue_proto_msgTypes[80]
+	mi := &file_api_queue_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7297,7 +7954,7 @@ func (x *WatchQueuesResponse) String() string {
 func (*WatchQueuesResponse) ProtoMessage() {}
 
 func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_queue_proto_msgTypes[80]
+	mi := &file_api_queue_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7310,7 +7967,7 @@ func (x *WatchQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchQueuesResponse.ProtoReflect.Descriptor instead.
 func (*WatchQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_api_queue_proto_rawDescGZIP(), []int{80}
+	return file_api_queue_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *WatchQueuesResponse) GetTime() *timestamppb.Timestamp {
@@ -7761,7 +8418,51 @@ const file_api_queue_proto_rawDesc = "" +
 	"\vnearly_full\x18\t \x01(\bR\n" +
 	"nearlyFull\x12\x18\n" +
 	"\astalled\x18\n" +
-	" \x01(\bR\astalled\"5\n" +
+	" \x01(\bR\astalled\"\x13\n" +
+	"\x11GetClusterRequest\"\xdf\x02\n" +
+	"\x12GetClusterResponse\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x120\n" +
+	"\x06health\x18\x03 \x01(\x0e2\x18.replyq.v1.ClusterHealthR\x06health\x12\x1a\n" +
+	"\bproblems\x18\x04 \x03(\tR\bproblems\x125\n" +
+	"\breplicas\x18\x05 \x03(\v2\x19.replyq.v1.ClusterReplicaR\breplicas\x12/\n" +
+	"\x06shards\x18\x06 \x03(\v2\x17.replyq.v1.ClusterShardR\x06shards\x120\n" +
+	"\x06stream\x18\a \x01(\v2\x18.replyq.v1.ClusterStreamR\x06stream\x12\x1d\n" +
+	"\n" +
+	"boot_epoch\x18\b \x01(\tR\tbootEpoch\"\xe6\x01\n" +
+	"\x0eClusterReplica\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12-\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x17.replyq.v1.ReplicaStateR\x05state\x121\n" +
+	"\x06silent\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06silent\x12\x14\n" +
+	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x14\n" +
+	"\x05asked\x18\a \x01(\bR\x05asked\"\x93\x01\n" +
+	"\fClusterShard\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\abatches\x18\x04 \x01(\x04R\abatches\x12%\n" +
+	"\x0eneeded_batches\x18\x05 \x01(\x04R\rneededBatches\"\xf4\x02\n" +
+	"\rClusterStream\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12%\n" +
+	"\x0eserver_version\x18\x02 \x01(\tR\rserverVersion\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aanswers\x18\x04 \x01(\bR\aanswers\x12:\n" +
+	"\vanswer_time\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"answerTime\x126\n" +
+	"\tlast_kept\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\blastKept\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bmessages\x18\b \x01(\x04R\bmessages\x12\x16\n" +
+	"\x06copies\x18\t \x01(\rR\x06copies\x128\n" +
+	"\aservers\x18\n" +
+	" \x03(\v2\x1e.replyq.v1.ClusterStreamServerR\aservers\"\x87\x01\n" +
+	"\x13ClusterStreamServer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\bR\x06leader\x12\x18\n" +
+	"\acurrent\x18\x03 \x01(\bR\acurrent\x12\x18\n" +
+	"\aoffline\x18\x04 \x01(\bR\aoffline\x12\x10\n" +
+	"\x03lag\x18\x05 \x01(\x04R\x03lag\"5\n" +
 	"\tHistogram\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\x04R\x06counts\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x04R\x03sum\"X\n" +
@@ -7936,7 +8637,18 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x14DURABILITY_DISK_LAZY\x10\x02\x12\x13\n" +
 	"\x0fDURABILITY_DISK\x10\x03\x12\x16\n" +
 	"\x12DURABILITY_CLUSTER\x10\x04\x12\x1b\n" +
-	"\x17DURABILITY_CLUSTER_SYNC\x10\x052\xe7\a\n" +
+	"\x17DURABILITY_CLUSTER_SYNC\x10\x05*\x83\x01\n" +
+	"\rClusterHealth\x12\x1e\n" +
+	"\x1aCLUSTER_HEALTH_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11CLUSTER_HEALTH_OK\x10\x01\x12\x1b\n" +
+	"\x17CLUSTER_HEALTH_DEGRADED\x10\x02\x12\x1e\n" +
+	"\x1aCLUSTER_HEALTH_UNAVAILABLE\x10\x03*\x9c\x01\n" +
+	"\fReplicaState\x12\x1d\n" +
+	"\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16REPLICA_STATE_RELAYING\x10\x01\x12\x1b\n" +
+	"\x17REPLICA_STATE_RESTORING\x10\x02\x12\x19\n" +
+	"\x15REPLICA_STATE_SERVING\x10\x03\x12\x19\n" +
+	"\x15REPLICA_STATE_LEAVING\x10\x042\xe7\a\n" +
 	"\fQueueService\x12@\n" +
 	"\aEnqueue\x12\x19.replyq.v1.EnqueueRequest\x1a\x1a.replyq.v1.EnqueueResponse\x12O\n" +
 	"\fEnqueueBatch\x12\x1e.replyq.v1.EnqueueBatchRequest\x1a\x1f.replyq.v1.EnqueueBatchResponse\x129\n" +
@@ -7951,7 +8663,7 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x06Cancel\x12\x18.replyq.v1.CancelRequest\x1a\x19.replyq.v1.CancelResponse\x12C\n" +
 	"\bDescribe\x12\x1a.replyq.v1.DescribeRequest\x1a\x1b.replyq.v1.DescribeResponse\x12R\n" +
 	"\rGetServerInfo\x12\x1f.replyq.v1.GetServerInfoRequest\x1a .replyq.v1.GetServerInfoResponse\x12D\n" +
-	"\aSession\x12\x19.replyq.v1.SessionRequest\x1a\x1a.replyq.v1.SessionResponse(\x010\x012\xcd\a\n" +
+	"\aSession\x12\x19.replyq.v1.SessionRequest\x1a\x1a.replyq.v1.SessionResponse(\x010\x012\x98\b\n" +
 	"\fAdminService\x12L\n" +
 	"\vCreateQueue\x12\x1d.replyq.v1.CreateQueueRequest\x1a\x1e.replyq.v1.CreateQueueResponse\x12C\n" +
 	"\bGetQueue\x12\x1a.replyq.v1.GetQueueRequest\x1a\x1b.replyq.v1.GetQueueResponse\x12I\n" +
@@ -7966,7 +8678,9 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x0fRedriveMessages\x12!.replyq.v1.RedriveMessagesRequest\x1a\".replyq.v1.RedriveMessagesResponse\x12@\n" +
 	"\aEndPipe\x12\x19.replyq.v1.EndPipeRequest\x1a\x1a.replyq.v1.EndPipeResponse\x12N\n" +
 	"\vWatchQueues\x12\x1d.replyq.v1.WatchQueuesRequest\x1a\x1e.replyq.v1.WatchQueuesResponse0\x01\x12d\n" +
-	"\x13GetServerStatistics\x12%.replyq.v1.GetServerStatisticsRequest\x1a&.replyq.v1.GetServerStatisticsResponseBt\n" +
+	"\x13GetServerStatistics\x12%.replyq.v1.GetServerStatisticsRequest\x1a&.replyq.v1.GetServerStatisticsResponse\x12I\n" +
+	"\n" +
+	"GetCluster\x12\x1c.replyq.v1.GetClusterRequest\x1a\x1d.replyq.v1.GetClusterResponseBt\n" +
 	"\fio.replyq.v1B\n" +
 	"QueueProtoP\x01Z,github.com/replyq/replyq/api/queuepb;queuepb\xa2\x02\x02RQ\xaa\x02\tReplyq.V1\xca\x02\tReplyq\\V1\xea\x02\n" +
 	"Replyq::V1b\x06proto3"
@@ -7983,8 +8697,8 @@ func file_api_queue_proto_rawDescGZIP() []byte {
 	return file_api_queue_proto_rawDescData
 }
 
-var file_api_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_api_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_api_queue_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
+var file_api_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 96)
 var file_api_queue_proto_goTypes = []any{
 	(EndReason)(0),                      // 0: replyq.v1.EndReason
 	(ReplyOutcome)(0),                   // 1: replyq.v1.ReplyOutcome
@@ -7995,330 +8709,350 @@ var file_api_queue_proto_goTypes = []any{
 	(MessageState)(0),                   // 6: replyq.v1.MessageState
 	(Overflow)(0),                       // 7: replyq.v1.Overflow
 	(Durability)(0),                     // 8: replyq.v1.Durability
-	(*Handle)(nil),                      // 9: replyq.v1.Handle
-	(*Message)(nil),                     // 10: replyq.v1.Message
-	(*PipeOptions)(nil),                 // 11: replyq.v1.PipeOptions
-	(*EnqueueRequest)(nil),              // 12: replyq.v1.EnqueueRequest
-	(*EnqueueResponse)(nil),             // 13: replyq.v1.EnqueueResponse
-	(*Receipt)(nil),                     // 14: replyq.v1.Receipt
-	(*EnqueueBatchRequest)(nil),         // 15: replyq.v1.EnqueueBatchRequest
-	(*EnqueueBatchResponse)(nil),        // 16: replyq.v1.EnqueueBatchResponse
-	(*EnqueueBatchResult)(nil),          // 17: replyq.v1.EnqueueBatchResult
-	(*CallRequest)(nil),                 // 18: replyq.v1.CallRequest
-	(*CallResponse)(nil),                // 19: replyq.v1.CallResponse
-	(*Reply)(nil),                       // 20: replyq.v1.Reply
-	(*End)(nil),                         // 21: replyq.v1.End
-	(*Error)(nil),                       // 22: replyq.v1.Error
-	(*ConsumeRequest)(nil),              // 23: replyq.v1.ConsumeRequest
-	(*ConsumeResponse)(nil),             // 24: replyq.v1.ConsumeResponse
-	(*ConsumeStarted)(nil),              // 25: replyq.v1.ConsumeStarted
-	(*Delivery)(nil),                    // 26: replyq.v1.Delivery
-	(*WaiterGone)(nil),                  // 27: replyq.v1.WaiterGone
-	(*LeaseLost)(nil),                   // 28: replyq.v1.LeaseLost
-	(*ReplyRequest)(nil),                // 29: replyq.v1.ReplyRequest
-	(*ReplyResponse)(nil),               // 30: replyq.v1.ReplyResponse
-	(*ReplyResult)(nil),                 // 31: replyq.v1.ReplyResult
-	(*SettleRequest)(nil),               // 32: replyq.v1.SettleRequest
-	(*SettleResponse)(nil),              // 33: replyq.v1.SettleResponse
-	(*ExtendLeasesRequest)(nil),         // 34: replyq.v1.ExtendLeasesRequest
-	(*ExtendLeasesResponse)(nil),        // 35: replyq.v1.ExtendLeasesResponse
-	(*ExtendLeaseResult)(nil),           // 36: replyq.v1.ExtendLeaseResult
-	(*StopConsumingRequest)(nil),        // 37: replyq.v1.StopConsumingRequest
-	(*StopConsumingResponse)(nil),       // 38: replyq.v1.StopConsumingResponse
-	(*OpenPipeRequest)(nil),             // 39: replyq.v1.OpenPipeRequest
-	(*OpenPipeResponse)(nil),            // 40: replyq.v1.OpenPipeResponse
-	(*ReceiveRequest)(nil),              // 41: replyq.v1.ReceiveRequest
-	(*ReceiveResponse)(nil),             // 42: replyq.v1.ReceiveResponse
-	(*Attached)(nil),                    // 43: replyq.v1.Attached
-	(*CancelRequest)(nil),               // 44: replyq.v1.CancelRequest
-	(*CancelResponse)(nil),              // 45: replyq.v1.CancelResponse
-	(*DescribeRequest)(nil),             // 46: replyq.v1.DescribeRequest
-	(*DescribeResponse)(nil),            // 47: replyq.v1.DescribeResponse
-	(*CarrierInfo)(nil),                 // 48: replyq.v1.CarrierInfo
-	(*GetServerInfoRequest)(nil),        // 49: replyq.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),       // 50: replyq.v1.GetServerInfoResponse
-	(*Limits)(nil),                      // 51: replyq.v1.Limits
-	(*SessionRequest)(nil),              // 52: replyq.v1.SessionRequest
-	(*Hello)(nil),                       // 53: replyq.v1.Hello
-	(*Operation)(nil),                   // 54: replyq.v1.Operation
-	(*Credit)(nil),                      // 55: replyq.v1.Credit
-	(*SessionResponse)(nil),             // 56: replyq.v1.SessionResponse
-	(*Result)(nil),                      // 57: replyq.v1.Result
-	(*GoingAway)(nil),                   // 58: replyq.v1.GoingAway
-	(*Queue)(nil),                       // 59: replyq.v1.Queue
-	(*QueueConfig)(nil),                 // 60: replyq.v1.QueueConfig
-	(*QueueStatistics)(nil),             // 61: replyq.v1.QueueStatistics
-	(*GetServerStatisticsRequest)(nil),  // 62: replyq.v1.GetServerStatisticsRequest
-	(*GetServerStatisticsResponse)(nil), // 63: replyq.v1.GetServerStatisticsResponse
-	(*JournalStatistics)(nil),           // 64: replyq.v1.JournalStatistics
-	(*Histogram)(nil),                   // 65: replyq.v1.Histogram
-	(*CreateQueueRequest)(nil),          // 66: replyq.v1.CreateQueueRequest
-	(*CreateQueueResponse)(nil),         // 67: replyq.v1.CreateQueueResponse
-	(*GetQueueRequest)(nil),             // 68: replyq.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),            // 69: replyq.v1.GetQueueResponse
-	(*ListQueuesRequest)(nil),           // 70: replyq.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),          // 71: replyq.v1.ListQueuesResponse
-	(*UpdateQueueRequest)(nil),          // 72: replyq.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),         // 73: replyq.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),          // 74: replyq.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),         // 75: replyq.v1.DeleteQueueResponse
-	(*PurgeQueueRequest)(nil),           // 76: replyq.v1.PurgeQueueRequest
-	(*PurgeQueueResponse)(nil),          // 77: replyq.v1.PurgeQueueResponse
-	(*ListMessagesRequest)(nil),         // 78: replyq.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),        // 79: replyq.v1.ListMessagesResponse
-	(*MessageInfo)(nil),                 // 80: replyq.v1.MessageInfo
-	(*AttemptInfo)(nil),                 // 81: replyq.v1.AttemptInfo
-	(*DeleteMessagesRequest)(nil),       // 82: replyq.v1.DeleteMessagesRequest
-	(*DeleteMessagesResponse)(nil),      // 83: replyq.v1.DeleteMessagesResponse
-	(*RedriveMessagesRequest)(nil),      // 84: replyq.v1.RedriveMessagesRequest
-	(*RedriveMessagesResponse)(nil),     // 85: replyq.v1.RedriveMessagesResponse
-	(*EndPipeRequest)(nil),              // 86: replyq.v1.EndPipeRequest
-	(*EndPipeResponse)(nil),             // 87: replyq.v1.EndPipeResponse
-	(*WatchQueuesRequest)(nil),          // 88: replyq.v1.WatchQueuesRequest
-	(*WatchQueuesResponse)(nil),         // 89: replyq.v1.WatchQueuesResponse
-	nil,                                 // 90: replyq.v1.Message.HeadersEntry
-	nil,                                 // 91: replyq.v1.Message.HandlesEntry
-	nil,                                 // 92: replyq.v1.Reply.HeadersEntry
-	nil,                                 // 93: replyq.v1.Reply.HandlesEntry
-	nil,                                 // 94: replyq.v1.Error.MetadataEntry
-	nil,                                 // 95: replyq.v1.ReplyRequest.HeadersEntry
-	nil,                                 // 96: replyq.v1.ReplyRequest.HandlesEntry
-	nil,                                 // 97: replyq.v1.MessageInfo.HeadersEntry
-	nil,                                 // 98: replyq.v1.MessageInfo.HandleFingerprintsEntry
-	(*durationpb.Duration)(nil),         // 99: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),       // 100: google.protobuf.Timestamp
-	(*anypb.Any)(nil),                   // 101: google.protobuf.Any
-	(*fieldmaskpb.FieldMask)(nil),       // 102: google.protobuf.FieldMask
+	(ClusterHealth)(0),                  // 9: replyq.v1.ClusterHealth
+	(ReplicaState)(0),                   // 10: replyq.v1.ReplicaState
+	(*Handle)(nil),                      // 11: replyq.v1.Handle
+	(*Message)(nil),                     // 12: replyq.v1.Message
+	(*PipeOptions)(nil),                 // 13: replyq.v1.PipeOptions
+	(*EnqueueRequest)(nil),              // 14: replyq.v1.EnqueueRequest
+	(*EnqueueResponse)(nil),             // 15: replyq.v1.EnqueueResponse
+	(*Receipt)(nil),                     // 16: replyq.v1.Receipt
+	(*EnqueueBatchRequest)(nil),         // 17: replyq.v1.EnqueueBatchRequest
+	(*EnqueueBatchResponse)(nil),        // 18: replyq.v1.EnqueueBatchResponse
+	(*EnqueueBatchResult)(nil),          // 19: replyq.v1.EnqueueBatchResult
+	(*CallRequest)(nil),                 // 20: replyq.v1.CallRequest
+	(*CallResponse)(nil),                // 21: replyq.v1.CallResponse
+	(*Reply)(nil),                       // 22: replyq.v1.Reply
+	(*End)(nil),                         // 23: replyq.v1.End
+	(*Error)(nil),                       // 24: replyq.v1.Error
+	(*ConsumeRequest)(nil),              // 25: replyq.v1.ConsumeRequest
+	(*ConsumeResponse)(nil),             // 26: replyq.v1.ConsumeResponse
+	(*ConsumeStarted)(nil),              // 27: replyq.v1.ConsumeStarted
+	(*Delivery)(nil),                    // 28: replyq.v1.Delivery
+	(*WaiterGone)(nil),                  // 29: replyq.v1.WaiterGone
+	(*LeaseLost)(nil),                   // 30: replyq.v1.LeaseLost
+	(*ReplyRequest)(nil),                // 31: replyq.v1.ReplyRequest
+	(*ReplyResponse)(nil),               // 32: replyq.v1.ReplyResponse
+	(*ReplyResult)(nil),                 // 33: replyq.v1.ReplyResult
+	(*SettleRequest)(nil),               // 34: replyq.v1.SettleRequest
+	(*SettleResponse)(nil),              // 35: replyq.v1.SettleResponse
+	(*ExtendLeasesRequest)(nil),         // 36: replyq.v1.ExtendLeasesRequest
+	(*ExtendLeasesResponse)(nil),        // 37: replyq.v1.ExtendLeasesResponse
+	(*ExtendLeaseResult)(nil),           // 38: replyq.v1.ExtendLeaseResult
+	(*StopConsumingRequest)(nil),        // 39: replyq.v1.StopConsumingRequest
+	(*StopConsumingResponse)(nil),       // 40: replyq.v1.StopConsumingResponse
+	(*OpenPipeRequest)(nil),             // 41: replyq.v1.OpenPipeRequest
+	(*OpenPipeResponse)(nil),            // 42: replyq.v1.OpenPipeResponse
+	(*ReceiveRequest)(nil),              // 43: replyq.v1.ReceiveRequest
+	(*ReceiveResponse)(nil),             // 44: replyq.v1.ReceiveResponse
+	(*Attached)(nil),                    // 45: replyq.v1.Attached
+	(*CancelRequest)(nil),               // 46: replyq.v1.CancelRequest
+	(*CancelResponse)(nil),              // 47: replyq.v1.CancelResponse
+	(*DescribeRequest)(nil),             // 48: replyq.v1.DescribeRequest
+	(*DescribeResponse)(nil),            // 49: replyq.v1.DescribeResponse
+	(*CarrierInfo)(nil),                 // 50: replyq.v1.CarrierInfo
+	(*GetServerInfoRequest)(nil),        // 51: replyq.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),       // 52: replyq.v1.GetServerInfoResponse
+	(*Limits)(nil),                      // 53: replyq.v1.Limits
+	(*SessionRequest)(nil),              // 54: replyq.v1.SessionRequest
+	(*Hello)(nil),                       // 55: replyq.v1.Hello
+	(*Operation)(nil),                   // 56: replyq.v1.Operation
+	(*Credit)(nil),                      // 57: replyq.v1.Credit
+	(*SessionResponse)(nil),             // 58: replyq.v1.SessionResponse
+	(*Result)(nil),                      // 59: replyq.v1.Result
+	(*GoingAway)(nil),                   // 60: replyq.v1.GoingAway
+	(*Queue)(nil),                       // 61: replyq.v1.Queue
+	(*QueueConfig)(nil),                 // 62: replyq.v1.QueueConfig
+	(*QueueStatistics)(nil),             // 63: replyq.v1.QueueStatistics
+	(*GetServerStatisticsRequest)(nil),  // 64: replyq.v1.GetServerStatisticsRequest
+	(*GetServerStatisticsResponse)(nil), // 65: replyq.v1.GetServerStatisticsResponse
+	(*JournalStatistics)(nil),           // 66: replyq.v1.JournalStatistics
+	(*GetClusterRequest)(nil),           // 67: replyq.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),          // 68: replyq.v1.GetClusterResponse
+	(*ClusterReplica)(nil),              // 69: replyq.v1.ClusterReplica
+	(*ClusterShard)(nil),                // 70: replyq.v1.ClusterShard
+	(*ClusterStream)(nil),               // 71: replyq.v1.ClusterStream
+	(*ClusterStreamServer)(nil),         // 72: replyq.v1.ClusterStreamServer
+	(*Histogram)(nil),                   // 73: replyq.v1.Histogram
+	(*CreateQueueRequest)(nil),          // 74: replyq.v1.CreateQueueRequest
+	(*CreateQueueResponse)(nil),         // 75: replyq.v1.CreateQueueResponse
+	(*GetQueueRequest)(nil),             // 76: replyq.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),            // 77: replyq.v1.GetQueueResponse
+	(*ListQueuesRequest)(nil),           // 78: replyq.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),          // 79: replyq.v1.ListQueuesResponse
+	(*UpdateQueueRequest)(nil),          // 80: replyq.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),         // 81: replyq.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),          // 82: replyq.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),         // 83: replyq.v1.DeleteQueueResponse
+	(*PurgeQueueRequest)(nil),           // 84: replyq.v1.PurgeQueueRequest
+	(*PurgeQueueResponse)(nil),          // 85: replyq.v1.PurgeQueueResponse
+	(*ListMessagesRequest)(nil),         // 86: replyq.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),        // 87: replyq.v1.ListMessagesResponse
+	(*MessageInfo)(nil),                 // 88: replyq.v1.MessageInfo
+	(*AttemptInfo)(nil),                 // 89: replyq.v1.AttemptInfo
+	(*DeleteMessagesRequest)(nil),       // 90: replyq.v1.DeleteMessagesRequest
+	(*DeleteMessagesResponse)(nil),      // 91: replyq.v1.DeleteMessagesResponse
+	(*RedriveMessagesRequest)(nil),      // 92: replyq.v1.RedriveMessagesRequest
+	(*RedriveMessagesResponse)(nil),     // 93: replyq.v1.RedriveMessagesResponse
+	(*EndPipeRequest)(nil),              // 94: replyq.v1.EndPipeRequest
+	(*EndPipeResponse)(nil),             // 95: replyq.v1.EndPipeResponse
+	(*WatchQueuesRequest)(nil),          // 96: replyq.v1.WatchQueuesRequest
+	(*WatchQueuesResponse)(nil),         // 97: replyq.v1.WatchQueuesResponse
+	nil,                                 // 98: replyq.v1.Message.HeadersEntry
+	nil,                                 // 99: replyq.v1.Message.HandlesEntry
+	nil,                                 // 100: replyq.v1.Reply.HeadersEntry
+	nil,                                 // 101: replyq.v1.Reply.HandlesEntry
+	nil,                                 // 102: replyq.v1.Error.MetadataEntry
+	nil,                                 // 103: replyq.v1.ReplyRequest.HeadersEntry
+	nil,                                 // 104: replyq.v1.ReplyRequest.HandlesEntry
+	nil,                                 // 105: replyq.v1.MessageInfo.HeadersEntry
+	nil,                                 // 106: replyq.v1.MessageInfo.HandleFingerprintsEntry
+	(*durationpb.Duration)(nil),         // 107: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 108: google.protobuf.Timestamp
+	(*anypb.Any)(nil),                   // 109: google.protobuf.Any
+	(*fieldmaskpb.FieldMask)(nil),       // 110: google.protobuf.FieldMask
 }
 var file_api_queue_proto_depIdxs = []int32{
-	90,  // 0: replyq.v1.Message.headers:type_name -> replyq.v1.Message.HeadersEntry
-	9,   // 1: replyq.v1.Message.reply_to:type_name -> replyq.v1.Handle
-	91,  // 2: replyq.v1.Message.handles:type_name -> replyq.v1.Message.HandlesEntry
-	99,  // 3: replyq.v1.PipeOptions.timeout:type_name -> google.protobuf.Duration
-	9,   // 4: replyq.v1.PipeOptions.parent:type_name -> replyq.v1.Handle
-	99,  // 5: replyq.v1.PipeOptions.disconnect_grace:type_name -> google.protobuf.Duration
+	98,  // 0: replyq.v1.Message.headers:type_name -> replyq.v1.Message.HeadersEntry
+	11,  // 1: replyq.v1.Message.reply_to:type_name -> replyq.v1.Handle
+	99,  // 2: replyq.v1.Message.handles:type_name -> replyq.v1.Message.HandlesEntry
+	107, // 3: replyq.v1.PipeOptions.timeout:type_name -> google.protobuf.Duration
+	11,  // 4: replyq.v1.PipeOptions.parent:type_name -> replyq.v1.Handle
+	107, // 5: replyq.v1.PipeOptions.disconnect_grace:type_name -> google.protobuf.Duration
 	3,   // 6: replyq.v1.PipeOptions.if_abandoned:type_name -> replyq.v1.IfAbandoned
-	99,  // 7: replyq.v1.PipeOptions.retain:type_name -> google.protobuf.Duration
-	10,  // 8: replyq.v1.EnqueueRequest.message:type_name -> replyq.v1.Message
-	11,  // 9: replyq.v1.EnqueueRequest.pipe:type_name -> replyq.v1.PipeOptions
-	99,  // 10: replyq.v1.EnqueueRequest.delay:type_name -> google.protobuf.Duration
-	100, // 11: replyq.v1.EnqueueRequest.deliver_at:type_name -> google.protobuf.Timestamp
-	99,  // 12: replyq.v1.EnqueueRequest.expiry:type_name -> google.protobuf.Duration
-	14,  // 13: replyq.v1.EnqueueResponse.receipt:type_name -> replyq.v1.Receipt
-	9,   // 14: replyq.v1.Receipt.receive_handle:type_name -> replyq.v1.Handle
-	100, // 15: replyq.v1.Receipt.pipe_deadline:type_name -> google.protobuf.Timestamp
-	12,  // 16: replyq.v1.EnqueueBatchRequest.items:type_name -> replyq.v1.EnqueueRequest
-	17,  // 17: replyq.v1.EnqueueBatchResponse.results:type_name -> replyq.v1.EnqueueBatchResult
-	14,  // 18: replyq.v1.EnqueueBatchResult.receipt:type_name -> replyq.v1.Receipt
-	22,  // 19: replyq.v1.EnqueueBatchResult.error:type_name -> replyq.v1.Error
-	10,  // 20: replyq.v1.CallRequest.message:type_name -> replyq.v1.Message
-	11,  // 21: replyq.v1.CallRequest.pipe:type_name -> replyq.v1.PipeOptions
-	99,  // 22: replyq.v1.CallRequest.delay:type_name -> google.protobuf.Duration
-	100, // 23: replyq.v1.CallRequest.deliver_at:type_name -> google.protobuf.Timestamp
-	99,  // 24: replyq.v1.CallRequest.expiry:type_name -> google.protobuf.Duration
-	14,  // 25: replyq.v1.CallResponse.receipt:type_name -> replyq.v1.Receipt
-	20,  // 26: replyq.v1.CallResponse.reply:type_name -> replyq.v1.Reply
-	21,  // 27: replyq.v1.CallResponse.end:type_name -> replyq.v1.End
-	92,  // 28: replyq.v1.Reply.headers:type_name -> replyq.v1.Reply.HeadersEntry
-	93,  // 29: replyq.v1.Reply.handles:type_name -> replyq.v1.Reply.HandlesEntry
+	107, // 7: replyq.v1.PipeOptions.retain:type_name -> google.protobuf.Duration
+	12,  // 8: replyq.v1.EnqueueRequest.message:type_name -> replyq.v1.Message
+	13,  // 9: replyq.v1.EnqueueRequest.pipe:type_name -> replyq.v1.PipeOptions
+	107, // 10: replyq.v1.EnqueueRequest.delay:type_name -> google.protobuf.Duration
+	108, // 11: replyq.v1.EnqueueRequest.deliver_at:type_name -> google.protobuf.Timestamp
+	107, // 12: replyq.v1.EnqueueRequest.expiry:type_name -> google.protobuf.Duration
+	16,  // 13: replyq.v1.EnqueueResponse.receipt:type_name -> replyq.v1.Receipt
+	11,  // 14: replyq.v1.Receipt.receive_handle:type_name -> replyq.v1.Handle
+	108, // 15: replyq.v1.Receipt.pipe_deadline:type_name -> google.protobuf.Timestamp
+	14,  // 16: replyq.v1.EnqueueBatchRequest.items:type_name -> replyq.v1.EnqueueRequest
+	19,  // 17: replyq.v1.EnqueueBatchResponse.results:type_name -> replyq.v1.EnqueueBatchResult
+	16,  // 18: replyq.v1.EnqueueBatchResult.receipt:type_name -> replyq.v1.Receipt
+	24,  // 19: replyq.v1.EnqueueBatchResult.error:type_name -> replyq.v1.Error
+	12,  // 20: replyq.v1.CallRequest.message:type_name -> replyq.v1.Message
+	13,  // 21: replyq.v1.CallRequest.pipe:type_name -> replyq.v1.PipeOptions
+	107, // 22: replyq.v1.CallRequest.delay:type_name -> google.protobuf.Duration
+	108, // 23: replyq.v1.CallRequest.deliver_at:type_name -> google.protobuf.Timestamp
+	107, // 24: replyq.v1.CallRequest.expiry:type_name -> google.protobuf.Duration
+	16,  // 25: replyq.v1.CallResponse.receipt:type_name -> replyq.v1.Receipt
+	22,  // 26: replyq.v1.CallResponse.reply:type_name -> replyq.v1.Reply
+	23,  // 27: replyq.v1.CallResponse.end:type_name -> replyq.v1.End
+	100, // 28: replyq.v1.Reply.headers:type_name -> replyq.v1.Reply.HeadersEntry
+	101, // 29: replyq.v1.Reply.handles:type_name -> replyq.v1.Reply.HandlesEntry
 	0,   // 30: replyq.v1.End.reason:type_name -> replyq.v1.EndReason
-	22,  // 31: replyq.v1.End.error:type_name -> replyq.v1.Error
-	99,  // 32: replyq.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	24,  // 31: replyq.v1.End.error:type_name -> replyq.v1.Error
+	107, // 32: replyq.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	4,   // 33: replyq.v1.Error.outcome:type_name -> replyq.v1.ErrorOutcome
-	94,  // 34: replyq.v1.Error.metadata:type_name -> replyq.v1.Error.MetadataEntry
-	101, // 35: replyq.v1.Error.details:type_name -> google.protobuf.Any
-	99,  // 36: replyq.v1.ConsumeRequest.lease_time:type_name -> google.protobuf.Duration
-	9,   // 37: replyq.v1.ConsumeRequest.held_leases:type_name -> replyq.v1.Handle
-	99,  // 38: replyq.v1.ConsumeRequest.disconnect_grace:type_name -> google.protobuf.Duration
-	99,  // 39: replyq.v1.ConsumeRequest.wait:type_name -> google.protobuf.Duration
-	25,  // 40: replyq.v1.ConsumeResponse.started:type_name -> replyq.v1.ConsumeStarted
-	26,  // 41: replyq.v1.ConsumeResponse.delivery:type_name -> replyq.v1.Delivery
-	27,  // 42: replyq.v1.ConsumeResponse.waiter_gone:type_name -> replyq.v1.WaiterGone
-	28,  // 43: replyq.v1.ConsumeResponse.lease_lost:type_name -> replyq.v1.LeaseLost
-	9,   // 44: replyq.v1.Delivery.lease:type_name -> replyq.v1.Handle
-	100, // 45: replyq.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	10,  // 46: replyq.v1.Delivery.message:type_name -> replyq.v1.Message
-	100, // 47: replyq.v1.Delivery.enqueued_at:type_name -> google.protobuf.Timestamp
-	100, // 48: replyq.v1.Delivery.deadline:type_name -> google.protobuf.Timestamp
+	102, // 34: replyq.v1.Error.metadata:type_name -> replyq.v1.Error.MetadataEntry
+	109, // 35: replyq.v1.Error.details:type_name -> google.protobuf.Any
+	107, // 36: replyq.v1.ConsumeRequest.lease_time:type_name -> google.protobuf.Duration
+	11,  // 37: replyq.v1.ConsumeRequest.held_leases:type_name -> replyq.v1.Handle
+	107, // 38: replyq.v1.ConsumeRequest.disconnect_grace:type_name -> google.protobuf.Duration
+	107, // 39: replyq.v1.ConsumeRequest.wait:type_name -> google.protobuf.Duration
+	27,  // 40: replyq.v1.ConsumeResponse.started:type_name -> replyq.v1.ConsumeStarted
+	28,  // 41: replyq.v1.ConsumeResponse.delivery:type_name -> replyq.v1.Delivery
+	29,  // 42: replyq.v1.ConsumeResponse.waiter_gone:type_name -> replyq.v1.WaiterGone
+	30,  // 43: replyq.v1.ConsumeResponse.lease_lost:type_name -> replyq.v1.LeaseLost
+	11,  // 44: replyq.v1.Delivery.lease:type_name -> replyq.v1.Handle
+	108, // 45: replyq.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	12,  // 46: replyq.v1.Delivery.message:type_name -> replyq.v1.Message
+	108, // 47: replyq.v1.Delivery.enqueued_at:type_name -> google.protobuf.Timestamp
+	108, // 48: replyq.v1.Delivery.deadline:type_name -> google.protobuf.Timestamp
 	0,   // 49: replyq.v1.WaiterGone.reason:type_name -> replyq.v1.EndReason
-	9,   // 50: replyq.v1.ReplyRequest.handle:type_name -> replyq.v1.Handle
-	22,  // 51: replyq.v1.ReplyRequest.error:type_name -> replyq.v1.Error
-	9,   // 52: replyq.v1.ReplyRequest.splice:type_name -> replyq.v1.Handle
-	95,  // 53: replyq.v1.ReplyRequest.headers:type_name -> replyq.v1.ReplyRequest.HeadersEntry
-	96,  // 54: replyq.v1.ReplyRequest.handles:type_name -> replyq.v1.ReplyRequest.HandlesEntry
-	9,   // 55: replyq.v1.ReplyRequest.lease:type_name -> replyq.v1.Handle
-	31,  // 56: replyq.v1.ReplyResponse.result:type_name -> replyq.v1.ReplyResult
+	11,  // 50: replyq.v1.ReplyRequest.handle:type_name -> replyq.v1.Handle
+	24,  // 51: replyq.v1.ReplyRequest.error:type_name -> replyq.v1.Error
+	11,  // 52: replyq.v1.ReplyRequest.splice:type_name -> replyq.v1.Handle
+	103, // 53: replyq.v1.ReplyRequest.headers:type_name -> replyq.v1.ReplyRequest.HeadersEntry
+	104, // 54: replyq.v1.ReplyRequest.handles:type_name -> replyq.v1.ReplyRequest.HandlesEntry
+	11,  // 55: replyq.v1.ReplyRequest.lease:type_name -> replyq.v1.Handle
+	33,  // 56: replyq.v1.ReplyResponse.result:type_name -> replyq.v1.ReplyResult
 	1,   // 57: replyq.v1.ReplyResult.outcome:type_name -> replyq.v1.ReplyOutcome
 	0,   // 58: replyq.v1.ReplyResult.end_reason:type_name -> replyq.v1.EndReason
-	9,   // 59: replyq.v1.SettleRequest.lease:type_name -> replyq.v1.Handle
+	11,  // 59: replyq.v1.SettleRequest.lease:type_name -> replyq.v1.Handle
 	2,   // 60: replyq.v1.SettleRequest.action:type_name -> replyq.v1.SettleAction
-	99,  // 61: replyq.v1.SettleRequest.delay:type_name -> google.protobuf.Duration
-	29,  // 62: replyq.v1.SettleRequest.replies:type_name -> replyq.v1.ReplyRequest
-	12,  // 63: replyq.v1.SettleRequest.messages:type_name -> replyq.v1.EnqueueRequest
-	31,  // 64: replyq.v1.SettleResponse.replies:type_name -> replyq.v1.ReplyResult
-	14,  // 65: replyq.v1.SettleResponse.receipts:type_name -> replyq.v1.Receipt
-	9,   // 66: replyq.v1.ExtendLeasesRequest.leases:type_name -> replyq.v1.Handle
-	99,  // 67: replyq.v1.ExtendLeasesRequest.lease_time:type_name -> google.protobuf.Duration
-	36,  // 68: replyq.v1.ExtendLeasesResponse.results:type_name -> replyq.v1.ExtendLeaseResult
-	100, // 69: replyq.v1.ExtendLeaseResult.expires_at:type_name -> google.protobuf.Timestamp
-	22,  // 70: replyq.v1.ExtendLeaseResult.error:type_name -> replyq.v1.Error
-	11,  // 71: replyq.v1.OpenPipeRequest.pipe:type_name -> replyq.v1.PipeOptions
-	9,   // 72: replyq.v1.OpenPipeResponse.send_handle:type_name -> replyq.v1.Handle
-	9,   // 73: replyq.v1.OpenPipeResponse.receive_handle:type_name -> replyq.v1.Handle
-	100, // 74: replyq.v1.OpenPipeResponse.deadline:type_name -> google.protobuf.Timestamp
-	9,   // 75: replyq.v1.ReceiveRequest.handle:type_name -> replyq.v1.Handle
-	43,  // 76: replyq.v1.ReceiveResponse.attached:type_name -> replyq.v1.Attached
-	20,  // 77: replyq.v1.ReceiveResponse.reply:type_name -> replyq.v1.Reply
-	21,  // 78: replyq.v1.ReceiveResponse.end:type_name -> replyq.v1.End
-	100, // 79: replyq.v1.Attached.deadline:type_name -> google.protobuf.Timestamp
-	9,   // 80: replyq.v1.CancelRequest.handle:type_name -> replyq.v1.Handle
+	107, // 61: replyq.v1.SettleRequest.delay:type_name -> google.protobuf.Duration
+	31,  // 62: replyq.v1.SettleRequest.replies:type_name -> replyq.v1.ReplyRequest
+	14,  // 63: replyq.v1.SettleRequest.messages:type_name -> replyq.v1.EnqueueRequest
+	33,  // 64: replyq.v1.SettleResponse.replies:type_name -> replyq.v1.ReplyResult
+	16,  // 65: replyq.v1.SettleResponse.receipts:type_name -> replyq.v1.Receipt
+	11,  // 66: replyq.v1.ExtendLeasesRequest.leases:type_name -> replyq.v1.Handle
+	107, // 67: replyq.v1.ExtendLeasesRequest.lease_time:type_name -> google.protobuf.Duration
+	38,  // 68: replyq.v1.ExtendLeasesResponse.results:type_name -> replyq.v1.ExtendLeaseResult
+	108, // 69: replyq.v1.ExtendLeaseResult.expires_at:type_name -> google.protobuf.Timestamp
+	24,  // 70: replyq.v1.ExtendLeaseResult.error:type_name -> replyq.v1.Error
+	13,  // 71: replyq.v1.OpenPipeRequest.pipe:type_name -> replyq.v1.PipeOptions
+	11,  // 72: replyq.v1.OpenPipeResponse.send_handle:type_name -> replyq.v1.Handle
+	11,  // 73: replyq.v1.OpenPipeResponse.receive_handle:type_name -> replyq.v1.Handle
+	108, // 74: replyq.v1.OpenPipeResponse.deadline:type_name -> google.protobuf.Timestamp
+	11,  // 75: replyq.v1.ReceiveRequest.handle:type_name -> replyq.v1.Handle
+	45,  // 76: replyq.v1.ReceiveResponse.attached:type_name -> replyq.v1.Attached
+	22,  // 77: replyq.v1.ReceiveResponse.reply:type_name -> replyq.v1.Reply
+	23,  // 78: replyq.v1.ReceiveResponse.end:type_name -> replyq.v1.End
+	108, // 79: replyq.v1.Attached.deadline:type_name -> google.protobuf.Timestamp
+	11,  // 80: replyq.v1.CancelRequest.handle:type_name -> replyq.v1.Handle
 	0,   // 81: replyq.v1.CancelResponse.reason:type_name -> replyq.v1.EndReason
-	9,   // 82: replyq.v1.DescribeRequest.handle:type_name -> replyq.v1.Handle
+	11,  // 82: replyq.v1.DescribeRequest.handle:type_name -> replyq.v1.Handle
 	5,   // 83: replyq.v1.DescribeResponse.state:type_name -> replyq.v1.WaitState
-	100, // 84: replyq.v1.DescribeResponse.deadline:type_name -> google.protobuf.Timestamp
-	21,  // 85: replyq.v1.DescribeResponse.end:type_name -> replyq.v1.End
-	48,  // 86: replyq.v1.DescribeResponse.carriers:type_name -> replyq.v1.CarrierInfo
+	108, // 84: replyq.v1.DescribeResponse.deadline:type_name -> google.protobuf.Timestamp
+	23,  // 85: replyq.v1.DescribeResponse.end:type_name -> replyq.v1.End
+	50,  // 86: replyq.v1.DescribeResponse.carriers:type_name -> replyq.v1.CarrierInfo
 	6,   // 87: replyq.v1.CarrierInfo.state:type_name -> replyq.v1.MessageState
-	100, // 88: replyq.v1.CarrierInfo.until:type_name -> google.protobuf.Timestamp
+	108, // 88: replyq.v1.CarrierInfo.until:type_name -> google.protobuf.Timestamp
 	8,   // 89: replyq.v1.GetServerInfoResponse.durability:type_name -> replyq.v1.Durability
-	51,  // 90: replyq.v1.GetServerInfoResponse.limits:type_name -> replyq.v1.Limits
-	100, // 91: replyq.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
-	99,  // 92: replyq.v1.Limits.pipe_timeout:type_name -> google.protobuf.Duration
-	99,  // 93: replyq.v1.Limits.delay:type_name -> google.protobuf.Duration
-	99,  // 94: replyq.v1.Limits.min_lease_time:type_name -> google.protobuf.Duration
-	99,  // 95: replyq.v1.Limits.max_lease_time:type_name -> google.protobuf.Duration
-	53,  // 96: replyq.v1.SessionRequest.hello:type_name -> replyq.v1.Hello
-	54,  // 97: replyq.v1.SessionRequest.operations:type_name -> replyq.v1.Operation
-	55,  // 98: replyq.v1.SessionRequest.credits:type_name -> replyq.v1.Credit
-	12,  // 99: replyq.v1.Operation.enqueue:type_name -> replyq.v1.EnqueueRequest
-	18,  // 100: replyq.v1.Operation.call:type_name -> replyq.v1.CallRequest
-	23,  // 101: replyq.v1.Operation.consume:type_name -> replyq.v1.ConsumeRequest
-	29,  // 102: replyq.v1.Operation.reply:type_name -> replyq.v1.ReplyRequest
-	32,  // 103: replyq.v1.Operation.settle:type_name -> replyq.v1.SettleRequest
-	34,  // 104: replyq.v1.Operation.extend_leases:type_name -> replyq.v1.ExtendLeasesRequest
-	37,  // 105: replyq.v1.Operation.stop_consuming:type_name -> replyq.v1.StopConsumingRequest
-	39,  // 106: replyq.v1.Operation.open_pipe:type_name -> replyq.v1.OpenPipeRequest
-	41,  // 107: replyq.v1.Operation.receive:type_name -> replyq.v1.ReceiveRequest
-	44,  // 108: replyq.v1.Operation.cancel:type_name -> replyq.v1.CancelRequest
-	46,  // 109: replyq.v1.Operation.describe:type_name -> replyq.v1.DescribeRequest
-	49,  // 110: replyq.v1.Operation.get_server_info:type_name -> replyq.v1.GetServerInfoRequest
-	15,  // 111: replyq.v1.Operation.enqueue_batch:type_name -> replyq.v1.EnqueueBatchRequest
-	99,  // 112: replyq.v1.Operation.timeout:type_name -> google.protobuf.Duration
-	50,  // 113: replyq.v1.SessionResponse.hello:type_name -> replyq.v1.GetServerInfoResponse
-	57,  // 114: replyq.v1.SessionResponse.results:type_name -> replyq.v1.Result
-	58,  // 115: replyq.v1.SessionResponse.going_away:type_name -> replyq.v1.GoingAway
-	13,  // 116: replyq.v1.Result.enqueue:type_name -> replyq.v1.EnqueueResponse
-	19,  // 117: replyq.v1.Result.call:type_name -> replyq.v1.CallResponse
-	24,  // 118: replyq.v1.Result.consume:type_name -> replyq.v1.ConsumeResponse
-	30,  // 119: replyq.v1.Result.reply:type_name -> replyq.v1.ReplyResponse
-	33,  // 120: replyq.v1.Result.settle:type_name -> replyq.v1.SettleResponse
-	35,  // 121: replyq.v1.Result.extend_leases:type_name -> replyq.v1.ExtendLeasesResponse
-	38,  // 122: replyq.v1.Result.stop_consuming:type_name -> replyq.v1.StopConsumingResponse
-	40,  // 123: replyq.v1.Result.open_pipe:type_name -> replyq.v1.OpenPipeResponse
-	42,  // 124: replyq.v1.Result.receive:type_name -> replyq.v1.ReceiveResponse
-	45,  // 125: replyq.v1.Result.cancel:type_name -> replyq.v1.CancelResponse
-	47,  // 126: replyq.v1.Result.describe:type_name -> replyq.v1.DescribeResponse
-	50,  // 127: replyq.v1.Result.get_server_info:type_name -> replyq.v1.GetServerInfoResponse
-	16,  // 128: replyq.v1.Result.enqueue_batch:type_name -> replyq.v1.EnqueueBatchResponse
-	22,  // 129: replyq.v1.Result.error:type_name -> replyq.v1.Error
-	99,  // 130: replyq.v1.GoingAway.grace:type_name -> google.protobuf.Duration
-	60,  // 131: replyq.v1.Queue.config:type_name -> replyq.v1.QueueConfig
-	61,  // 132: replyq.v1.Queue.statistics:type_name -> replyq.v1.QueueStatistics
-	100, // 133: replyq.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
+	53,  // 90: replyq.v1.GetServerInfoResponse.limits:type_name -> replyq.v1.Limits
+	108, // 91: replyq.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
+	107, // 92: replyq.v1.Limits.pipe_timeout:type_name -> google.protobuf.Duration
+	107, // 93: replyq.v1.Limits.delay:type_name -> google.protobuf.Duration
+	107, // 94: replyq.v1.Limits.min_lease_time:type_name -> google.protobuf.Duration
+	107, // 95: replyq.v1.Limits.max_lease_time:type_name -> google.protobuf.Duration
+	55,  // 96: replyq.v1.SessionRequest.hello:type_name -> replyq.v1.Hello
+	56,  // 97: replyq.v1.SessionRequest.operations:type_name -> replyq.v1.Operation
+	57,  // 98: replyq.v1.SessionRequest.credits:type_name -> replyq.v1.Credit
+	14,  // 99: replyq.v1.Operation.enqueue:type_name -> replyq.v1.EnqueueRequest
+	20,  // 100: replyq.v1.Operation.call:type_name -> replyq.v1.CallRequest
+	25,  // 101: replyq.v1.Operation.consume:type_name -> replyq.v1.ConsumeRequest
+	31,  // 102: replyq.v1.Operation.reply:type_name -> replyq.v1.ReplyRequest
+	34,  // 103: replyq.v1.Operation.settle:type_name -> replyq.v1.SettleRequest
+	36,  // 104: replyq.v1.Operation.extend_leases:type_name -> replyq.v1.ExtendLeasesRequest
+	39,  // 105: replyq.v1.Operation.stop_consuming:type_name -> replyq.v1.StopConsumingRequest
+	41,  // 106: replyq.v1.Operation.open_pipe:type_name -> replyq.v1.OpenPipeRequest
+	43,  // 107: replyq.v1.Operation.receive:type_name -> replyq.v1.ReceiveRequest
+	46,  // 108: replyq.v1.Operation.cancel:type_name -> replyq.v1.CancelRequest
+	48,  // 109: replyq.v1.Operation.describe:type_name -> replyq.v1.DescribeRequest
+	51,  // 110: replyq.v1.Operation.get_server_info:type_name -> replyq.v1.GetServerInfoRequest
+	17,  // 111: replyq.v1.Operation.enqueue_batch:type_name -> replyq.v1.EnqueueBatchRequest
+	107, // 112: replyq.v1.Operation.timeout:type_name -> google.protobuf.Duration
+	52,  // 113: replyq.v1.SessionResponse.hello:type_name -> replyq.v1.GetServerInfoResponse
+	59,  // 114: replyq.v1.SessionResponse.results:type_name -> replyq.v1.Result
+	60,  // 115: replyq.v1.SessionResponse.going_away:type_name -> replyq.v1.GoingAway
+	15,  // 116: replyq.v1.Result.enqueue:type_name -> replyq.v1.EnqueueResponse
+	21,  // 117: replyq.v1.Result.call:type_name -> replyq.v1.CallResponse
+	26,  // 118: replyq.v1.Result.consume:type_name -> replyq.v1.ConsumeResponse
+	32,  // 119: replyq.v1.Result.reply:type_name -> replyq.v1.ReplyResponse
+	35,  // 120: replyq.v1.Result.settle:type_name -> replyq.v1.SettleResponse
+	37,  // 121: replyq.v1.Result.extend_leases:type_name -> replyq.v1.ExtendLeasesResponse
+	40,  // 122: replyq.v1.Result.stop_consuming:type_name -> replyq.v1.StopConsumingResponse
+	42,  // 123: replyq.v1.Result.open_pipe:type_name -> replyq.v1.OpenPipeResponse
+	44,  // 124: replyq.v1.Result.receive:type_name -> replyq.v1.ReceiveResponse
+	47,  // 125: replyq.v1.Result.cancel:type_name -> replyq.v1.CancelResponse
+	49,  // 126: replyq.v1.Result.describe:type_name -> replyq.v1.DescribeResponse
+	52,  // 127: replyq.v1.Result.get_server_info:type_name -> replyq.v1.GetServerInfoResponse
+	18,  // 128: replyq.v1.Result.enqueue_batch:type_name -> replyq.v1.EnqueueBatchResponse
+	24,  // 129: replyq.v1.Result.error:type_name -> replyq.v1.Error
+	107, // 130: replyq.v1.GoingAway.grace:type_name -> google.protobuf.Duration
+	62,  // 131: replyq.v1.Queue.config:type_name -> replyq.v1.QueueConfig
+	63,  // 132: replyq.v1.Queue.statistics:type_name -> replyq.v1.QueueStatistics
+	108, // 133: replyq.v1.Queue.created_at:type_name -> google.protobuf.Timestamp
 	7,   // 134: replyq.v1.QueueConfig.overflow:type_name -> replyq.v1.Overflow
-	99,  // 135: replyq.v1.QueueConfig.default_expiry:type_name -> google.protobuf.Duration
-	99,  // 136: replyq.v1.QueueConfig.lease_time:type_name -> google.protobuf.Duration
-	99,  // 137: replyq.v1.QueueConfig.backoff:type_name -> google.protobuf.Duration
-	99,  // 138: replyq.v1.QueueConfig.max_backoff:type_name -> google.protobuf.Duration
-	99,  // 139: replyq.v1.QueueStatistics.oldest_age:type_name -> google.protobuf.Duration
-	100, // 140: replyq.v1.GetServerStatisticsResponse.time:type_name -> google.protobuf.Timestamp
-	64,  // 141: replyq.v1.GetServerStatisticsResponse.journal:type_name -> replyq.v1.JournalStatistics
-	65,  // 142: replyq.v1.JournalStatistics.sizes:type_name -> replyq.v1.Histogram
-	65,  // 143: replyq.v1.JournalStatistics.latencies:type_name -> replyq.v1.Histogram
-	60,  // 144: replyq.v1.CreateQueueRequest.config:type_name -> replyq.v1.QueueConfig
-	59,  // 145: replyq.v1.CreateQueueResponse.queue:type_name -> replyq.v1.Queue
-	59,  // 146: replyq.v1.GetQueueResponse.queue:type_name -> replyq.v1.Queue
-	59,  // 147: replyq.v1.ListQueuesResponse.queues:type_name -> replyq.v1.Queue
-	60,  // 148: replyq.v1.UpdateQueueRequest.config:type_name -> replyq.v1.QueueConfig
-	102, // 149: replyq.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
-	59,  // 150: replyq.v1.UpdateQueueResponse.queue:type_name -> replyq.v1.Queue
-	6,   // 151: replyq.v1.PurgeQueueRequest.state:type_name -> replyq.v1.MessageState
-	6,   // 152: replyq.v1.ListMessagesRequest.state:type_name -> replyq.v1.MessageState
-	80,  // 153: replyq.v1.ListMessagesResponse.messages:type_name -> replyq.v1.MessageInfo
-	6,   // 154: replyq.v1.MessageInfo.state:type_name -> replyq.v1.MessageState
-	97,  // 155: replyq.v1.MessageInfo.headers:type_name -> replyq.v1.MessageInfo.HeadersEntry
-	98,  // 156: replyq.v1.MessageInfo.handle_fingerprints:type_name -> replyq.v1.MessageInfo.HandleFingerprintsEntry
-	100, // 157: replyq.v1.MessageInfo.enqueued_at:type_name -> google.protobuf.Timestamp
-	100, // 158: replyq.v1.MessageInfo.until:type_name -> google.protobuf.Timestamp
-	0,   // 159: replyq.v1.MessageInfo.dead_reason:type_name -> replyq.v1.EndReason
-	81,  // 160: replyq.v1.MessageInfo.history:type_name -> replyq.v1.AttemptInfo
-	100, // 161: replyq.v1.AttemptInfo.delivered_at:type_name -> google.protobuf.Timestamp
-	100, // 162: replyq.v1.AttemptInfo.ended_at:type_name -> google.protobuf.Timestamp
-	9,   // 163: replyq.v1.EndPipeRequest.handle:type_name -> replyq.v1.Handle
-	0,   // 164: replyq.v1.EndPipeResponse.reason:type_name -> replyq.v1.EndReason
-	99,  // 165: replyq.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	100, // 166: replyq.v1.WatchQueuesResponse.time:type_name -> google.protobuf.Timestamp
-	61,  // 167: replyq.v1.WatchQueuesResponse.queues:type_name -> replyq.v1.QueueStatistics
-	9,   // 168: replyq.v1.Message.HandlesEntry.value:type_name -> replyq.v1.Handle
-	9,   // 169: replyq.v1.Reply.HandlesEntry.value:type_name -> replyq.v1.Handle
-	9,   // 170: replyq.v1.ReplyRequest.HandlesEntry.value:type_name -> replyq.v1.Handle
-	12,  // 171: replyq.v1.QueueService.Enqueue:input_type -> replyq.v1.EnqueueRequest
-	15,  // 172: replyq.v1.QueueService.EnqueueBatch:input_type -> replyq.v1.EnqueueBatchRequest
-	18,  // 173: replyq.v1.QueueService.Call:input_type -> replyq.v1.CallRequest
-	23,  // 174: replyq.v1.QueueService.Consume:input_type -> replyq.v1.ConsumeRequest
-	29,  // 175: replyq.v1.QueueService.Reply:input_type -> replyq.v1.ReplyRequest
-	32,  // 176: replyq.v1.QueueService.Settle:input_type -> replyq.v1.SettleRequest
-	34,  // 177: replyq.v1.QueueService.ExtendLeases:input_type -> replyq.v1.ExtendLeasesRequest
-	37,  // 178: replyq.v1.QueueService.StopConsuming:input_type -> replyq.v1.StopConsumingRequest
-	39,  // 179: replyq.v1.QueueService.OpenPipe:input_type -> replyq.v1.OpenPipeRequest
-	41,  // 180: replyq.v1.QueueService.Receive:input_type -> replyq.v1.ReceiveRequest
-	44,  // 181: replyq.v1.QueueService.Cancel:input_type -> replyq.v1.CancelRequest
-	46,  // 182: replyq.v1.QueueService.Describe:input_type -> replyq.v1.DescribeRequest
-	49,  // 183: replyq.v1.QueueService.GetServerInfo:input_type -> replyq.v1.GetServerInfoRequest
-	52,  // 184: replyq.v1.QueueService.Session:input_type -> replyq.v1.SessionRequest
-	66,  // 185: replyq.v1.AdminService.CreateQueue:input_type -> replyq.v1.CreateQueueRequest
-	68,  // 186: replyq.v1.AdminService.GetQueue:input_type -> replyq.v1.GetQueueRequest
-	70,  // 187: replyq.v1.AdminService.ListQueues:input_type -> replyq.v1.ListQueuesRequest
-	72,  // 188: replyq.v1.AdminService.UpdateQueue:input_type -> replyq.v1.UpdateQueueRequest
-	74,  // 189: replyq.v1.AdminService.DeleteQueue:input_type -> replyq.v1.DeleteQueueRequest
-	76,  // 190: replyq.v1.AdminService.PurgeQueue:input_type -> replyq.v1.PurgeQueueRequest
-	78,  // 191: replyq.v1.AdminService.ListMessages:input_type -> replyq.v1.ListMessagesRequest
-	82,  // 192: replyq.v1.AdminService.DeleteMessages:input_type -> replyq.v1.DeleteMessagesRequest
-	84,  // 193: replyq.v1.AdminService.RedriveMessages:input_type -> replyq.v1.RedriveMessagesRequest
-	86,  // 194: replyq.v1.AdminService.EndPipe:input_type -> replyq.v1.EndPipeRequest
-	88,  // 195: replyq.v1.AdminService.WatchQueues:input_type -> replyq.v1.WatchQueuesRequest
-	62,  // 196: replyq.v1.AdminService.GetServerStatistics:input_type -> replyq.v1.GetServerStatisticsRequest
-	13,  // 197: replyq.v1.QueueService.Enqueue:output_type -> replyq.v1.EnqueueResponse
-	16,  // 198: replyq.v1.QueueService.EnqueueBatch:output_type -> replyq.v1.EnqueueBatchResponse
-	19,  // 199: replyq.v1.QueueService.Call:output_type -> replyq.v1.CallResponse
-	24,  // 200: replyq.v1.QueueService.Consume:output_type -> replyq.v1.ConsumeResponse
-	30,  // 201: replyq.v1.QueueService.Reply:output_type -> replyq.v1.ReplyResponse
-	33,  // 202: replyq.v1.QueueService.Settle:output_type -> replyq.v1.SettleResponse
-	35,  // 203: replyq.v1.QueueService.ExtendLeases:output_type -> replyq.v1.ExtendLeasesResponse
-	38,  // 204: replyq.v1.QueueService.StopConsuming:output_type -> replyq.v1.StopConsumingResponse
-	40,  // 205: replyq.v1.QueueService.OpenPipe:output_type -> replyq.v1.OpenPipeResponse
-	42,  // 206: replyq.v1.QueueService.Receive:output_type -> replyq.v1.ReceiveResponse
-	45,  // 207: replyq.v1.QueueService.Cancel:output_type -> replyq.v1.CancelResponse
-	47,  // 208: replyq.v1.QueueService.Describe:output_type -> replyq.v1.DescribeResponse
-	50,  // 209: replyq.v1.QueueService.GetServerInfo:output_type -> replyq.v1.GetServerInfoResponse
-	56,  // 210: replyq.v1.QueueService.Session:output_type -> replyq.v1.SessionResponse
-	67,  // 211: replyq.v1.AdminService.CreateQueue:output_type -> replyq.v1.CreateQueueResponse
-	69,  // 212: replyq.v1.AdminService.GetQueue:output_type -> replyq.v1.GetQueueResponse
-	71,  // 213: replyq.v1.AdminService.ListQueues:output_type -> replyq.v1.ListQueuesResponse
-	73,  // 214: replyq.v1.AdminService.UpdateQueue:output_type -> replyq.v1.UpdateQueueResponse
-	75,  // 215: replyq.v1.AdminService.DeleteQueue:output_type -> replyq.v1.DeleteQueueResponse
-	77,  // 216: replyq.v1.AdminService.PurgeQueue:output_type -> replyq.v1.PurgeQueueResponse
-	79,  // 217: replyq.v1.AdminService.ListMessages:output_type -> replyq.v1.ListMessagesResponse
-	83,  // 218: replyq.v1.AdminService.DeleteMessages:output_type -> replyq.v1.DeleteMessagesResponse
-	85,  // 219: replyq.v1.AdminService.RedriveMessages:output_type -> replyq.v1.RedriveMessagesResponse
-	87,  // 220: replyq.v1.AdminService.EndPipe:output_type -> replyq.v1.EndPipeResponse
-	89,  // 221: replyq.v1.AdminService.WatchQueues:output_type -> replyq.v1.WatchQueuesResponse
-	63,  // 222: replyq.v1.AdminService.GetServerStatistics:output_type -> replyq.v1.GetServerStatisticsResponse
-	197, // [197:223] is the sub-list for method output_type
-	171, // [171:197] is the sub-list for method input_type
-	171, // [171:171] is the sub-list for extension type_name
-	171, // [171:171] is the sub-list for extension extendee
-	0,   // [0:171] is the sub-list for field type_name
+	107, // 135: replyq.v1.QueueConfig.default_expiry:type_name -> google.protobuf.Duration
+	107, // 136: replyq.v1.QueueConfig.lease_time:type_name -> google.protobuf.Duration
+	107, // 137: replyq.v1.QueueConfig.backoff:type_name -> google.protobuf.Duration
+	107, // 138: replyq.v1.QueueConfig.max_backoff:type_name -> google.protobuf.Duration
+	107, // 139: replyq.v1.QueueStatistics.oldest_age:type_name -> google.protobuf.Duration
+	108, // 140: replyq.v1.GetServerStatisticsResponse.time:type_name -> google.protobuf.Timestamp
+	66,  // 141: replyq.v1.GetServerStatisticsResponse.journal:type_name -> replyq.v1.JournalStatistics
+	73,  // 142: replyq.v1.JournalStatistics.sizes:type_name -> replyq.v1.Histogram
+	73,  // 143: replyq.v1.JournalStatistics.latencies:type_name -> replyq.v1.Histogram
+	108, // 144: replyq.v1.GetClusterResponse.time:type_name -> google.protobuf.Timestamp
+	9,   // 145: replyq.v1.GetClusterResponse.health:type_name -> replyq.v1.ClusterHealth
+	69,  // 146: replyq.v1.GetClusterResponse.replicas:type_name -> replyq.v1.ClusterReplica
+	70,  // 147: replyq.v1.GetClusterResponse.shards:type_name -> replyq.v1.ClusterShard
+	71,  // 148: replyq.v1.GetClusterResponse.stream:type_name -> replyq.v1.ClusterStream
+	10,  // 149: replyq.v1.ClusterReplica.state:type_name -> replyq.v1.ReplicaState
+	107, // 150: replyq.v1.ClusterReplica.silent:type_name -> google.protobuf.Duration
+	107, // 151: replyq.v1.ClusterStream.answer_time:type_name -> google.protobuf.Duration
+	107, // 152: replyq.v1.ClusterStream.last_kept:type_name -> google.protobuf.Duration
+	72,  // 153: replyq.v1.ClusterStream.servers:type_name -> replyq.v1.ClusterStreamServer
+	62,  // 154: replyq.v1.CreateQueueRequest.config:type_name -> replyq.v1.QueueConfig
+	61,  // 155: replyq.v1.CreateQueueResponse.queue:type_name -> replyq.v1.Queue
+	61,  // 156: replyq.v1.GetQueueResponse.queue:type_name -> replyq.v1.Queue
+	61,  // 157: replyq.v1.ListQueuesResponse.queues:type_name -> replyq.v1.Queue
+	62,  // 158: replyq.v1.UpdateQueueRequest.config:type_name -> replyq.v1.QueueConfig
+	110, // 159: replyq.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
+	61,  // 160: replyq.v1.UpdateQueueResponse.queue:type_name -> replyq.v1.Queue
+	6,   // 161: replyq.v1.PurgeQueueRequest.state:type_name -> replyq.v1.MessageState
+	6,   // 162: replyq.v1.ListMessagesRequest.state:type_name -> replyq.v1.MessageState
+	88,  // 163: replyq.v1.ListMessagesResponse.messages:type_name -> replyq.v1.MessageInfo
+	6,   // 164: replyq.v1.MessageInfo.state:type_name -> replyq.v1.MessageState
+	105, // 165: replyq.v1.MessageInfo.headers:type_name -> replyq.v1.MessageInfo.HeadersEntry
+	106, // 166: replyq.v1.MessageInfo.handle_fingerprints:type_name -> replyq.v1.MessageInfo.HandleFingerprintsEntry
+	108, // 167: replyq.v1.MessageInfo.enqueued_at:type_name -> google.protobuf.Timestamp
+	108, // 168: replyq.v1.MessageInfo.until:type_name -> google.protobuf.Timestamp
+	0,   // 169: replyq.v1.MessageInfo.dead_reason:type_name -> replyq.v1.EndReason
+	89,  // 170: replyq.v1.MessageInfo.history:type_name -> replyq.v1.AttemptInfo
+	108, // 171: replyq.v1.AttemptInfo.delivered_at:type_name -> google.protobuf.Timestamp
+	108, // 172: replyq.v1.AttemptInfo.ended_at:type_name -> google.protobuf.Timestamp
+	11,  // 173: replyq.v1.EndPipeRequest.handle:type_name -> replyq.v1.Handle
+	0,   // 174: replyq.v1.EndPipeResponse.reason:type_name -> replyq.v1.EndReason
+	107, // 175: replyq.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	108, // 176: replyq.v1.WatchQueuesResponse.time:type_name -> google.protobuf.Timestamp
+	63,  // 177: replyq.v1.WatchQueuesResponse.queues:type_name -> replyq.v1.QueueStatistics
+	11,  // 178: replyq.v1.Message.HandlesEntry.value:type_name -> replyq.v1.Handle
+	11,  // 179: replyq.v1.Reply.HandlesEntry.value:type_name -> replyq.v1.Handle
+	11,  // 180: replyq.v1.ReplyRequest.HandlesEntry.value:type_name -> replyq.v1.Handle
+	14,  // 181: replyq.v1.QueueService.Enqueue:input_type -> replyq.v1.EnqueueRequest
+	17,  // 182: replyq.v1.QueueService.EnqueueBatch:input_type -> replyq.v1.EnqueueBatchRequest
+	20,  // 183: replyq.v1.QueueService.Call:input_type -> replyq.v1.CallRequest
+	25,  // 184: replyq.v1.QueueService.Consume:input_type -> replyq.v1.ConsumeRequest
+	31,  // 185: replyq.v1.QueueService.Reply:input_type -> replyq.v1.ReplyRequest
+	34,  // 186: replyq.v1.QueueService.Settle:input_type -> replyq.v1.SettleRequest
+	36,  // 187: replyq.v1.QueueService.ExtendLeases:input_type -> replyq.v1.ExtendLeasesRequest
+	39,  // 188: replyq.v1.QueueService.StopConsuming:input_type -> replyq.v1.StopConsumingRequest
+	41,  // 189: replyq.v1.QueueService.OpenPipe:input_type -> replyq.v1.OpenPipeRequest
+	43,  // 190: replyq.v1.QueueService.Receive:input_type -> replyq.v1.ReceiveRequest
+	46,  // 191: replyq.v1.QueueService.Cancel:input_type -> replyq.v1.CancelRequest
+	48,  // 192: replyq.v1.QueueService.Describe:input_type -> replyq.v1.DescribeRequest
+	51,  // 193: replyq.v1.QueueService.GetServerInfo:input_type -> replyq.v1.GetServerInfoRequest
+	54,  // 194: replyq.v1.QueueService.Session:input_type -> replyq.v1.SessionRequest
+	74,  // 195: replyq.v1.AdminService.CreateQueue:input_type -> replyq.v1.CreateQueueRequest
+	76,  // 196: replyq.v1.AdminService.GetQueue:input_type -> replyq.v1.GetQueueRequest
+	78,  // 197: replyq.v1.AdminService.ListQueues:input_type -> replyq.v1.ListQueuesRequest
+	80,  // 198: replyq.v1.AdminService.UpdateQueue:input_type -> replyq.v1.UpdateQueueRequest
+	82,  // 199: replyq.v1.AdminService.DeleteQueue:input_type -> replyq.v1.DeleteQueueRequest
+	84,  // 200: replyq.v1.AdminService.PurgeQueue:input_type -> replyq.v1.PurgeQueueRequest
+	86,  // 201: replyq.v1.AdminService.ListMessages:input_type -> replyq.v1.ListMessagesRequest
+	90,  // 202: replyq.v1.AdminService.DeleteMessages:input_type -> replyq.v1.DeleteMessagesRequest
+	92,  // 203: replyq.v1.AdminService.RedriveMessages:input_type -> replyq.v1.RedriveMessagesRequest
+	94,  // 204: replyq.v1.AdminService.EndPipe:input_type -> replyq.v1.EndPipeRequest
+	96,  // 205: replyq.v1.AdminService.WatchQueues:input_type -> replyq.v1.WatchQueuesRequest
+	64,  // 206: replyq.v1.AdminService.GetServerStatistics:input_type -> replyq.v1.GetServerStatisticsRequest
+	67,  // 207: replyq.v1.AdminService.GetCluster:input_type -> replyq.v1.GetClusterRequest
+	15,  // 208: replyq.v1.QueueService.Enqueue:output_type -> replyq.v1.EnqueueResponse
+	18,  // 209: replyq.v1.QueueService.EnqueueBatch:output_type -> replyq.v1.EnqueueBatchResponse
+	21,  // 210: replyq.v1.QueueService.Call:output_type -> replyq.v1.CallResponse
+	26,  // 211: replyq.v1.QueueService.Consume:output_type -> replyq.v1.ConsumeResponse
+	32,  // 212: replyq.v1.QueueService.Reply:output_type -> replyq.v1.ReplyResponse
+	35,  // 213: replyq.v1.QueueService.Settle:output_type -> replyq.v1.SettleResponse
+	37,  // 214: replyq.v1.QueueService.ExtendLeases:output_type -> replyq.v1.ExtendLeasesResponse
+	40,  // 215: replyq.v1.QueueService.StopConsuming:output_type -> replyq.v1.StopConsumingResponse
+	42,  // 216: replyq.v1.QueueService.OpenPipe:output_type -> replyq.v1.OpenPipeResponse
+	44,  // 217: replyq.v1.QueueService.Receive:output_type -> replyq.v1.ReceiveResponse
+	47,  // 218: replyq.v1.QueueService.Cancel:output_type -> replyq.v1.CancelResponse
+	49,  // 219: replyq.v1.QueueService.Describe:output_type -> replyq.v1.DescribeResponse
+	52,  // 220: replyq.v1.QueueService.GetServerInfo:output_type -> replyq.v1.GetServerInfoResponse
+	58,  // 221: replyq.v1.QueueService.Session:output_type -> replyq.v1.SessionResponse
+	75,  // 222: replyq.v1.AdminService.CreateQueue:output_type -> replyq.v1.CreateQueueResponse
+	77,  // 223: replyq.v1.AdminService.GetQueue:output_type -> replyq.v1.GetQueueResponse
+	79,  // 224: replyq.v1.AdminService.ListQueues:output_type -> replyq.v1.ListQueuesResponse
+	81,  // 225: replyq.v1.AdminService.UpdateQueue:output_type -> replyq.v1.UpdateQueueResponse
+	83,  // 226: replyq.v1.AdminService.DeleteQueue:output_type -> replyq.v1.DeleteQueueResponse
+	85,  // 227: replyq.v1.AdminService.PurgeQueue:output_type -> replyq.v1.PurgeQueueResponse
+	87,  // 228: replyq.v1.AdminService.ListMessages:output_type -> replyq.v1.ListMessagesResponse
+	91,  // 229: replyq.v1.AdminService.DeleteMessages:output_type -> replyq.v1.DeleteMessagesResponse
+	93,  // 230: replyq.v1.AdminService.RedriveMessages:output_type -> replyq.v1.RedriveMessagesResponse
+	95,  // 231: replyq.v1.AdminService.EndPipe:output_type -> replyq.v1.EndPipeResponse
+	97,  // 232: replyq.v1.AdminService.WatchQueues:output_type -> replyq.v1.WatchQueuesResponse
+	65,  // 233: replyq.v1.AdminService.GetServerStatistics:output_type -> replyq.v1.GetServerStatisticsResponse
+	68,  // 234: replyq.v1.AdminService.GetCluster:output_type -> replyq.v1.GetClusterResponse
+	208, // [208:235] is the sub-list for method output_type
+	181, // [181:208] is the sub-list for method input_type
+	181, // [181:181] is the sub-list for extension type_name
+	181, // [181:181] is the sub-list for extension extendee
+	0,   // [0:181] is the sub-list for field type_name
 }
 
 func init() { file_api_queue_proto_init() }
@@ -8382,7 +9116,7 @@ func file_api_queue_proto_init() {
 		(*Result_EnqueueBatch)(nil),
 		(*Result_Error)(nil),
 	}
-	file_api_queue_proto_msgTypes[77].OneofWrappers = []any{
+	file_api_queue_proto_msgTypes[83].OneofWrappers = []any{
 		(*EndPipeRequest_Handle)(nil),
 		(*EndPipeRequest_MessageId)(nil),
 	}
@@ -8391,8 +9125,8 @@ func file_api_queue_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_queue_proto_rawDesc), len(file_api_queue_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   90,
+			NumEnums:      11,
+			NumMessages:   96,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

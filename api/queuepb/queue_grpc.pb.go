@@ -885,6 +885,7 @@ const (
 	AdminService_EndPipe_FullMethodName             = "/replyq.v1.AdminService/EndPipe"
 	AdminService_WatchQueues_FullMethodName         = "/replyq.v1.AdminService/WatchQueues"
 	AdminService_GetServerStatistics_FullMethodName = "/replyq.v1.AdminService/GetServerStatistics"
+	AdminService_GetCluster_FullMethodName          = "/replyq.v1.AdminService/GetCluster"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -948,8 +949,16 @@ type AdminServiceClient interface {
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, INTERVAL_INVALID (under 100 ms or over 1 h).
 	WatchQueues(ctx context.Context, in *WatchQueuesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchQueuesResponse], error)
 	// GetServerStatistics returns figures of the server as a whole, over all tenants: its memory, its journal and its disk. It
-	// is answered also while the disk does not keep up.
+	// is answered also while the disk does not keep up. Of several replicas these are the figures of the one that serves.
 	GetServerStatistics(ctx context.Context, in *GetServerStatisticsRequest, opts ...grpc.CallOption) (*GetServerStatisticsResponse, error)
+	// GetCluster tells how a service of several replicas is, as the replica that is asked sees it: the replicas, the shards
+	// and who has them, NATS, and what is wrong. It is the only RPC that is never relayed to the replica that serves: it
+	// is answered also when there is none, and while NATS is gone, within 2 s. What could not be found out is left out, and
+	// `problems` says so.
+	//
+	// Errors: FAILED_PRECONDITION NOT_REPLICATED: the server is not one of several replicas; GetServerInfo tells what keeps
+	// its queues.
+	GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error)
 }
 
 type adminServiceClient struct {
@@ -1089,6 +1098,16 @@ func (c *adminServiceClient) GetServerStatistics(ctx context.Context, in *GetSer
 	return out, nil
 }
 
+func (c *adminServiceClient) GetCluster(ctx context.Context, in *GetClusterRequest, opts ...grpc.CallOption) (*GetClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetClusterResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -1150,8 +1169,16 @@ type AdminServiceServer interface {
 	// Errors: INVALID_ARGUMENT QUEUE_NAME_INVALID, INTERVAL_INVALID (under 100 ms or over 1 h).
 	WatchQueues(*WatchQueuesRequest, grpc.ServerStreamingServer[WatchQueuesResponse]) error
 	// GetServerStatistics returns figures of the server as a whole, over all tenants: its memory, its journal and its disk. It
-	// is answered also while the disk does not keep up.
+	// is answered also while the disk does not keep up. Of several replicas these are the figures of the one that serves.
 	GetServerStatistics(context.Context, *GetServerStatisticsRequest) (*GetServerStatisticsResponse, error)
+	// GetCluster tells how a service of several replicas is, as the replica that is asked sees it: the replicas, the shards
+	// and who has them, NATS, and what is wrong. It is the only RPC that is never relayed to the replica that serves: it
+	// is answered also when there is none, and while NATS is gone, within 2 s. What could not be found out is left out, and
+	// `problems` says so.
+	//
+	// Errors: FAILED_PRECONDITION NOT_REPLICATED: the server is not one of several replicas; GetServerInfo tells what keeps
+	// its queues.
+	GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -1197,6 +1224,9 @@ func (UnimplementedAdminServiceServer) WatchQueues(*WatchQueuesRequest, grpc.Ser
 }
 func (UnimplementedAdminServiceServer) GetServerStatistics(context.Context, *GetServerStatisticsRequest) (*GetServerStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetServerStatistics not implemented")
+}
+func (UnimplementedAdminServiceServer) GetCluster(context.Context, *GetClusterRequest) (*GetClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCluster not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -1428,6 +1458,24 @@ func _AdminService_GetServerStatistics_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetCluster(ctx, req.(*GetClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1478,6 +1526,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetServerStatistics",
 			Handler:    _AdminService_GetServerStatistics_Handler,
+		},
+		{
+			MethodName: "GetCluster",
+			Handler:    _AdminService_GetCluster_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

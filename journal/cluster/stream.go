@@ -18,6 +18,8 @@ const (
 
 func (s *Store) streamName() string { return "REPLYQ_" + s.options.Name }
 
+func (s *Store) subjects() string { return "replyq." + s.options.Name + ".log.*" }
+
 func (s *Store) subject(shard int) string {
 	return "replyq." + s.options.Name + ".log." + strconv.Itoa(shard)
 }
@@ -43,7 +45,7 @@ func (s *Store) config() jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name:        s.streamName(),
 		Description: "log of replyq",
-		Subjects:    []string{"replyq." + s.options.Name + ".log.*"},
+		Subjects:    []string{s.subjects()},
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardNew, // a full stream refuses; it never drops what was kept
 		Storage:     jetstream.FileStorage,

@@ -1,0 +1,88 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A State is what NATS tells of the stream.
+type State struct {
+	Bytes, Messages uint64 // in the stream
+	Batches         []uint64
+	Servers         []Server // that keep a copy, by name
+}
+
+// A Server is a NATS server that keeps a copy of the stream.
+type Server struct {
+	Name    string
+	Leader  bool
+	Current bool   // it has all that is kept
+	Offline bool   // the leader does not hear of it
+	Lag     uint64 // operations that it is behind
+}
+
+// State asks the stream's leader. Batches are the messages of each shard that the stream has.
+func (s *Store) State(ctx context.Context) (State, error) {
+	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(s.subjects()))
+	if err != nil {
+		return State{}, fmt.Errorf("cluster: ask about the stream %s: %w", s.streamName(), err)
+	}
+	st := State{Bytes: info.State.Bytes, Messages: info.State.Msgs, Servers: s.servers(info.Cluster)}
+	for shard := range s.options.Shards {
+		st.Batches = append(st.Batches, info.State.Subjects[s.subject(shard)])
+	}
+	return st, nil
+}
+
+// servers are those of a cluster: nil if NATS is one server.
+func (s *Store) servers(c *jetstream.ClusterInfo) []Server {
+	if c == nil || c.Leader == "" && len(c.Replicas) == 0 {
+		return []Server{{Name: s.conn.ConnectedServerName(), Leader: true, Current: true}}
+	}
+	var all []Server
+	if c.Leader != "" {
+		all = append(all, Server{Name: c.Leader, Leader: true, Current: true})
+	}
+	for _, p := range c.Replicas {
+		all = append(all, Server{Name: p.Name, Current: p.Current && !p.Offline, Offline: p.Offline, Lag: p.Lag})
+	}
+	slices.SortFunc(all, func(a, b Server) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// A Shard is what a shard's log tells of it.
+type Shard struct {
+	Fence
+	Needed uint64 // batches that are not trimmed
+}
+
+// Shard reads the end of a shard's log.
+func (s *Store) Shard(ctx context.Context, shard int) (Shard, error) {
+	t, err := s.tail(ctx, shard)
+	if err != nil {
+		return Shard{}, err
+	}
+	next := t.position
+	if t.kind == batchKind {
+		next++
+	}
+	return Shard{Fence: Fence{Epoch: t.epoch, Node: t.node}, Needed: uint64(next - min(max(t.from, 1), max(next, 1)))}, nil
+}
+
+// Connected names the NATS server that the store is connected to, and its version; both are empty if it is not.
+func (s *Store) Connected() (name, version string) {
+	if !s.conn.IsConnected() {
+		return "", ""
+	}
+	return s.conn.ConnectedServerName(), s.conn.ConnectedServerVersion()
+}
+
+// Stream is the name of the stream.
+func (s *Store) Stream() string { return s.streamName() }
+
+// Copies is how many servers shall keep the stream.
+func (s *Store) Copies() int { return s.options.Replicas }
