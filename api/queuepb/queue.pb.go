@@ -6157,9 +6157,10 @@ type ClusterShard struct {
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Rises each time the shard is taken over.
 	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Batches that its log has in the stream, with those that are trimmed and still lie there.
-	Batches uint64 `protobuf:"varint,4,opt,name=batches,proto3" json:"batches,omitempty"`
-	// The batches that are still needed.
+	// Messages that its log has in the stream: a batch each, or the record of a take-over or trimming; with those that
+	// are needed no more and have not been removed yet.
+	Messages uint64 `protobuf:"varint,4,opt,name=messages,proto3" json:"messages,omitempty"`
+	// The batches among them that are still needed.
 	NeededBatches uint64 `protobuf:"varint,5,opt,name=needed_batches,json=neededBatches,proto3" json:"needed_batches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6216,9 +6217,9 @@ func (x *ClusterShard) GetEpoch() uint64 {
 	return 0
 }
 
-func (x *ClusterShard) GetBatches() uint64 {
+func (x *ClusterShard) GetMessages() uint64 {
 	if x != nil {
-		return x.Batches
+		return x.Messages
 	}
 	return 0
 }
@@ -8437,12 +8438,12 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\x0e2\x17.replyq.v1.ReplicaStateR\x05state\x121\n" +
 	"\x06silent\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06silent\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x14\n" +
-	"\x05asked\x18\a \x01(\bR\x05asked\"\x93\x01\n" +
+	"\x05asked\x18\a \x01(\bR\x05asked\"\x95\x01\n" +
 	"\fClusterShard\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\abatches\x18\x04 \x01(\x04R\abatches\x12%\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bmessages\x18\x04 \x01(\x04R\bmessages\x12%\n" +
 	"\x0eneeded_batches\x18\x05 \x01(\x04R\rneededBatches\"\xf4\x02\n" +
 	"\rClusterStream\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12%\n" +

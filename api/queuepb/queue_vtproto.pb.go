@@ -5146,8 +5146,8 @@ func (m *ClusterShard) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i--
 		dAtA[i] = 0x28
 	}
-	if m.Batches != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Batches))
+	if m.Messages != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Messages))
 		i--
 		dAtA[i] = 0x20
 	}
@@ -8969,8 +8969,8 @@ func (m *ClusterShard) SizeVT() (n int) {
 	if m.Epoch != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.Epoch))
 	}
-	if m.Batches != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.Batches))
+	if m.Messages != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Messages))
 	}
 	if m.NeededBatches != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.NeededBatches))
@@ -22329,9 +22329,9 @@ func (m *ClusterShard) UnmarshalVT(dAtA []byte) error {
 			}
 		case 4:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Batches", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Messages", wireType)
 			}
-			m.Batches = 0
+			m.Messages = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -22341,7 +22341,7 @@ func (m *ClusterShard) UnmarshalVT(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Batches |= uint64(b&0x7F) << shift
+				m.Messages |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}
@@ -39289,9 +39289,9 @@ func (m *ClusterShard) UnmarshalVTUnsafe(dAtA []byte) error {
 			}
 		case 4:
 			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field Batches", wireType)
+				return fmt.Errorf("proto: wrong wireType = %d for field Messages", wireType)
 			}
-			m.Batches = 0
+			m.Messages = 0
 			for shift := uint(0); ; shift += 7 {
 				if shift >= 64 {
 					return protohelpers.ErrIntOverflow
@@ -39301,7 +39301,7 @@ func (m *ClusterShard) UnmarshalVTUnsafe(dAtA []byte) error {
 				}
 				b := dAtA[iNdEx]
 				iNdEx++
-				m.Batches |= uint64(b&0x7F) << shift
+				m.Messages |= uint64(b&0x7F) << shift
 				if b < 0x80 {
 					break
 				}

@@ -70,6 +70,7 @@ func (p *process) openReplica() (err error) {
 	guard(limit)
 	cfg := p.serverConfig()
 	cfg.Peers = &server.Peers{MemoryLimit: limit}
+	cfg.Cluster = p.clusterReport
 	cfg.Durability = server.OnCluster
 	cfg.DurabilityDescription = "cluster: what was confirmed is stored by most of the NATS servers; with sync_interval always it is on their disks as well"
 	if p.server, err = server.New(cfg); err != nil {

@@ -21,28 +21,29 @@ type app struct {
 	globals
 	std streams
 
-	// The rest is set by connect.
-	client  *client.Client
-	info    *queuepb.GetServerInfoResponse
-	ctx     context.Context // ends with the first signal, by errInterrupted
-	force   context.Context // ends with the second
-	signals chan os.Signal
-	ending  sync.WaitGroup // the goroutine that waits for signals
-	stop    func()
+	// The rest is set by dial, info by connect.
+	client    *client.Client
+	connected func() // to be called when the server has answered
+	info      *queuepb.GetServerInfoResponse
+	ctx       context.Context // ends with the first signal, by errInterrupted
+	force     context.Context // ends with the second
+	signals   chan os.Signal
+	ending    sync.WaitGroup // the goroutine that waits for signals
+	stop      func()
 
 	mu sync.Mutex // over standard output and standard error
 }
 
 var errInterrupted = errors.New("interrupted")
 
-// connect makes the client and finds out whether the server is there, so that this is told apart from all other waiting.
-// Standard input is to be read before it: from here on a signal ends contexts and not the process.
-func (a *app) connect() error {
+// dial makes the client. Standard input is to be read before it: from here on a signal ends contexts and not the process.
+func (a *app) dial() error {
 	key, err := a.apiKey()
 	if err != nil {
 		return err
 	}
 	log, connected := a.logger()
+	a.connected = connected
 	options := []client.Option{
 		client.WithName("queuectl"),
 		client.WithLogger(log),
@@ -54,14 +55,23 @@ func (a *app) connect() error {
 		return usageError(err.Error())
 	}
 	a.catchSignals()
+	return nil
+}
+
+// connect makes the client and finds out whether the server is there, so that this is told apart from all other waiting.
+func (a *app) connect() error {
+	if err := a.dial(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(a.ctx, a.ConnectTimeout)
 	defer cancel()
 	defer a.watch(func(context.Context) string { return "a connection to " + a.Server })()
+	var err error
 	a.info, err = a.client.ServerInfo(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &unreachableError{server: a.Server, err: err}
 	}
-	connected()
+	a.connected()
 	return err
 }
 

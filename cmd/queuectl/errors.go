@@ -64,6 +64,7 @@ func (a *app) exitCode(err error) int {
 	var end *client.EndError
 	var refused *client.Error
 	var nobody *nobodyError
+	var unwell *unwellError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
@@ -71,7 +72,7 @@ func (a *app) exitCode(err error) int {
 		return exitInterrupted
 	case errors.Is(err, context.DeadlineExceeded): // an expired pipe, too
 		return exitNoAnswer
-	case errors.As(err, &end), errors.As(err, &nobody), errors.Is(err, client.ErrDraining):
+	case errors.As(err, &end), errors.As(err, &nobody), errors.As(err, &unwell), errors.Is(err, client.ErrDraining):
 		return exitEnded
 	case errors.As(err, &refused):
 		if (refused.Code == codes.Unavailable && refused.Reason != client.ErrNoConsumer) || refused.Code == codes.DeadlineExceeded {
@@ -109,6 +110,7 @@ var hints = []struct {
 	{client.ReasonJournalSlow, "again in a moment: the server's disk does not keep up, queuectl stats shows how it does"},
 	{client.ReasonJournalFailed, "see to the server's disk, and start the server again"},
 	{client.ReasonOwnerChanged, "again in a moment: another replica is taking over"},
+	{client.ReasonNotReplicated, "queuectl info: it tells what the server keeps its queues in"},
 	{client.ReasonDraining, "again in a moment: the server is going down, or another one is coming up"},
 }
 

@@ -15,7 +15,7 @@ TIME is like 500ms, 30s, 5m or 2h.`
 
 const epilogue = `Exit codes:
     0  done; for call and receive: the pipe ended OK
-    1  the pipe ended otherwise; or the reply reached nobody; or work was cut short
+    1  the pipe ended otherwise; or the reply reached nobody; or work was cut short; or the cluster is not well
     2  the command line is wrong
     3  no server there, or time ran out (with a call: its pipe has EXPIRED)
     4  the server refused the request

@@ -22,7 +22,7 @@ var version = "dev"
 // The exit codes.
 const (
 	exitOK          = 0
-	exitEnded       = 1   // the pipe ended otherwise than OK; the reply reached nobody; the work was cut short
+	exitEnded       = 1   // the pipe ended otherwise than OK; the reply reached nobody; the work was cut short; the cluster is not well
 	exitUsage       = 2   // the command line is wrong
 	exitNoAnswer    = 3   // no server there, or time ran out
 	exitRefused     = 4   // the server refused the request
@@ -67,6 +67,7 @@ type cli struct {
 	End            endCmd            `cmd:"" help:"Revoke a pipe: it ends REVOKED for all who wait on it." example:"queuectl end qh1s_… 'stopped by operations'"`
 	Watch          watchCmd          `cmd:"" help:"Show the figures of queues as they change." example:"queuectl watch reports. --interval 5s"`
 	Stats          statsCmd          `cmd:"" help:"Show what the server uses, and what its journal does." example:"queuectl stats --json"`
+	Cluster        clusterCmd        `cmd:"" help:"Show how a service of several replicas is: replicas, shards, NATS, and what is wrong." example:"queuectl cluster --server 10.0.0.5:7420"`
 	Info           infoCmd           `cmd:"" help:"Show the server's version, durability and limits, and who you are to it." example:"queuectl info --server 10.0.0.5:7420"`
 	Version        versionCmd        `cmd:"" help:"Print the version of queuectl." example:"queuectl version"`
 }

@@ -46,6 +46,10 @@ var recordHelp = map[string]string{
 	"message": "message_id, state (READY, DELAYED, IN_FLIGHT or DEAD), payload (or payload_base64), payload_length (always), " +
 		"content_type, headers, handle_fingerprints, enqueued_at, until, attempts, failures, priority, group, dead_reason, " +
 		"history [{attempt, consumer_id, delivered_at, ended_at, message}]",
+	"cluster": "time, node (that was asked), health (ok, degraded, unavailable), problems, replicas [{node, address, version, state " +
+		"(relaying, restoring, serving, leaving), silent_seconds, alive, asked}], shards [{number, owner, epoch, messages, " +
+		"needed_batches}], nats {server, server_version, stream, answers, answer_time_seconds, last_kept_seconds, bytes, messages, " +
+		"copies, servers [{name, leader, current, offline, lag}]}, boot_epoch (always all)",
 	"info": "version, protocol_version, boot_epoch, durability, durability_description, tenant, principal, now, " +
 		"limits {payload_bytes, frame_bytes, batch_items, window_operations, handles, pipe_timeout_seconds, delay_seconds, " +
 		"min_lease_time_seconds, max_lease_time_seconds}",

@@ -50,8 +50,8 @@ var importRules = map[string]importRule{
 
 	// Only here is everything known: flags, wiring, signals. The client is for relaying.
 	"cmd/queue-server": {
-		code:  []string{"admin", "broker", "client", "handles", "internal/replica", "journal", "journal/*", "server"},
-		tests: []string{"api/queuepb", "internal/natstest", "internal/testbed"},
+		code:  []string{"admin", "api/queuepb", "broker", "client", "handles", "internal/replica", "journal", "journal/*", "server"},
+		tests: []string{"internal/natstest", "internal/testbed"},
 	},
 	"cmd/queuectl": {
 		code:  []string{"api/queuepb", "client", "handles"},

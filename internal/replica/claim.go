@@ -60,10 +60,13 @@ type register interface {
 // A Member is what a replica tells of itself.
 type Member struct {
 	Node, Address, Version string
-	State                  string    // relaying, restoring, serving or leaving
-	Seen                   time.Time // when it was last heard of, by the cluster's clock
-	Alive                  bool      // that was not long before anybody else
-	This                   bool      // it is the replica that was asked
+	State                  string        // relaying, restoring, serving or leaving
+	Seen                   time.Time     // when it was last heard of, by the cluster's clock
+	Silent                 time.Duration // since then
+	Alive                  bool          // that is not long
+	This                   bool          // it is the replica that was asked; always alive
+
+	revision uint64 // of what it told
 }
 
 // A bucket is the register in NATS.
@@ -124,6 +127,11 @@ func (b bucket) tell(ctx context.Context, m Member) error {
 		return fmt.Errorf("tell of this replica: %w", err)
 	}
 	return nil
+}
+
+// drop forgets a replica, unless it has told of itself meanwhile. Who asks next tries again if that fails.
+func (b bucket) drop(ctx context.Context, m Member) {
+	_ = b.kv.Purge(ctx, memberKey+m.Node, jetstream.LastRevision(m.revision))
 }
 
 // forget removes what was told of a replica that has left.

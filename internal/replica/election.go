@@ -21,7 +21,7 @@ var defaultTimes = times{ //nolint:gochecknoglobals // read only
 	beat: 300 * time.Millisecond, look: 100 * time.Millisecond, try: time.Second, lease: 1500 * time.Millisecond, dead: 2 * time.Second,
 }
 
-// An election is a replica's part in deciding who is the owner. It is used by one goroutine, but for holds and leased.
+// An election is a replica's part in deciding who is the owner. It is used by one goroutine, but for leased and silence.
 type election struct {
 	register register
 	me       Member
@@ -40,6 +40,21 @@ type election struct {
 	beats    uint64
 	sent     time.Time // when the last beat was sent
 	until    atomic.Pointer[time.Time]
+	kept     atomic.Pointer[time.Time] // when something that it had written was last kept
+}
+
+// silence is how long nothing was kept that this replica has written. It may be called from any goroutine.
+func (e *election) silence() time.Duration {
+	kept := e.kept.Load()
+	if kept == nil {
+		return 0
+	}
+	return e.now().Sub(*kept)
+}
+
+func (e *election) heard() {
+	now := e.now()
+	e.kept.Store(&now)
 }
 
 // leased reports whether nobody else can be the owner. It may be called from any goroutine.
@@ -96,6 +111,7 @@ func (e *election) tell(ctx context.Context) {
 		e.trouble(err)
 		return
 	}
+	e.heard()
 	if e.calm.IsZero() {
 		e.calm = e.now()
 	}
@@ -143,6 +159,7 @@ func (e *election) write(ctx context.Context, c claim) {
 	until := e.sent.Add(e.times.lease)
 	revision, err := e.register.write(ctx, c, e.revision)
 	if err == nil {
+		e.heard()
 		e.saw(c, revision)
 		if e.owns() {
 			e.until.Store(&until)

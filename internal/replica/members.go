@@ -12,7 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Members lists the replicas that have told of themselves and not left, by name.
+// Members lists the replicas that have told of themselves and not left, by name. Those that were silent for long are
+// forgotten.
 func (r *Replica) Members(ctx context.Context) ([]Member, error) {
 	members, err := r.bucket.members(ctx)
 	if err != nil {
@@ -24,12 +25,25 @@ func (r *Replica) Members(ctx context.Context) ([]Member, error) {
 			newest = m.Seen
 		}
 	}
+	silence := r.election.silence()
 	for i := range members {
 		m := &members[i]
 		m.This = m.Node == r.cfg.Node
-		m.Alive = newest.Sub(m.Seen) < silentTime
+		m.Silent = newest.Sub(m.Seen) + silence
+		m.Alive = m.This || m.Silent < silentTime
+		if m.This {
+			m.Silent = silence
+		}
 	}
+	members = slices.DeleteFunc(members, func(m Member) bool {
+		gone := !m.This && m.Silent > goneTime
+		if gone {
+			r.bucket.drop(ctx, m)
+		}
+		return gone
+	})
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.Node, b.Node) })
+	r.roster.keep(members)
 	return members, nil
 }
 
@@ -51,7 +65,7 @@ func (b bucket) members(ctx context.Context) ([]Member, error) {
 		if err := json.Unmarshal(e.Value(), &t); err != nil || t.Format != claimFormat {
 			continue // of another version
 		}
-		members = append(members, Member{Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, Seen: e.Created()})
+		members = append(members, Member{Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, Seen: e.Created(), revision: e.Revision()})
 	}
 	return members, nil
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/replyq/replyq/broker"
@@ -33,6 +34,7 @@ type Config struct {
 type Server interface {
 	Own(b *broker.Broker)
 	Relay(address string)
+	SetReady(ready bool)
 }
 
 // A Replica takes part in a service. Its methods may be called from any goroutine.
@@ -45,6 +47,8 @@ type Replica struct {
 	stopped  chan struct{} // the loop has ended
 	opened   chan opening
 	leave    chan *goodbye
+	view     atomic.Pointer[view]
+	roster   roster
 
 	// Of the loop.
 	broker   *broker.Broker // while it serves
@@ -54,6 +58,7 @@ type Replica struct {
 	resting  time.Time      // it does not take over before
 	relays   string         // the owner's address that the server was told
 	differs  string         // the node whose keys were found to be others
+	unready  bool           // as the server was told
 	ends     sync.WaitGroup // brokers that are being closed
 }
 
@@ -71,6 +76,8 @@ const (
 	giveWayTime = 5 * time.Second
 	// silentTime is how long a replica has not been heard of that is not alive.
 	silentTime = 3 * time.Second
+	// lostTime is how long the owner has kept nothing that had better not be asked any more.
+	lostTime = 5 * time.Second
 )
 
 // Join makes this process a replica: until [Replica.Close] the server is told where calls are served. It waits until NATS
@@ -93,6 +100,8 @@ func Join(ctx context.Context, cfg Config) (*Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
+	r.election.heard()
+	r.show()
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go r.run()
 	return r, nil
@@ -120,6 +129,7 @@ func (r *Replica) run() {
 	for {
 		r.election.step(r.ctx)
 		r.act()
+		r.show()
 		var failed <-chan error
 		if r.broker != nil {
 			failed = r.broker.Failed()
@@ -158,6 +168,22 @@ func (r *Replica) act() {
 	if e.mayTake() && !time.Now().Before(r.resting) {
 		r.cfg.Log.Info("taking over", slog.String("from", e.claim.Node))
 		e.take(r.ctx)
+	}
+}
+
+// show lets others see how it stands, and tells the server whether clients had better go elsewhere. A replica that relays is
+// as ready as the one that it relays to, which the server finds out by itself.
+func (r *Replica) show() {
+	e := r.election
+	r.view.Store(&view{state: e.state, claim: e.claim, differs: r.differs})
+	if unready := e.owns() && e.silence() > lostTime; unready != r.unready {
+		r.unready = unready
+		r.cfg.Server.SetReady(!unready)
+		if unready {
+			r.cfg.Log.Warn("NATS has kept nothing for a while: this replica is not ready", slog.Duration("for", rounded(e.silence())))
+		} else {
+			r.cfg.Log.Info("this replica is ready again")
+		}
 	}
 }
 

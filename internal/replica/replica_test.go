@@ -37,6 +37,13 @@ func (p *place) set(b *broker.Broker, address string) {
 	}
 }
 
+func (p *place) SetReady(ready bool) {
+	p.mu.Lock()
+	p.unready = !ready
+	p.mu.Unlock()
+	p.set(p.owns(), "") // wakes until
+}
+
 func (p *place) Own(b *broker.Broker)  { p.set(b, "") }
 func (p *place) Relay(address string)  { p.set(nil, address) }
 func (p *place) owns() *broker.Broker  { p.mu.Lock(); defer p.mu.Unlock(); return p.broker }

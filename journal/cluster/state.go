@@ -11,8 +11,8 @@ import (
 
 // A State is what NATS tells of the stream.
 type State struct {
-	Bytes, Messages uint64 // in the stream
-	Batches         []uint64
+	Bytes, Messages uint64   // in the stream
+	Shards          []uint64 // messages of each shard in it
 	Servers         []Server // that keep a copy, by name
 }
 
@@ -25,7 +25,7 @@ type Server struct {
 	Lag     uint64 // operations that it is behind
 }
 
-// State asks the stream's leader. Batches are the messages of each shard that the stream has.
+// State asks the stream's leader.
 func (s *Store) State(ctx context.Context) (State, error) {
 	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(s.subjects()))
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *Store) State(ctx context.Context) (State, error) {
 	}
 	st := State{Bytes: info.State.Bytes, Messages: info.State.Msgs, Servers: s.servers(info.Cluster)}
 	for shard := range s.options.Shards {
-		st.Batches = append(st.Batches, info.State.Subjects[s.subject(shard)])
+		st.Shards = append(st.Shards, info.State.Subjects[s.subject(shard)])
 	}
 	return st, nil
 }
