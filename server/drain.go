@@ -16,7 +16,7 @@ import (
 // Going down, and what has to end then.
 
 // SetReady says whether clients had better come here than elsewhere: health checks are told SERVING, or NOT_SERVING. A server
-// is ready until told otherwise, or shut down.
+// is ready until told otherwise, or shut down. A replica that relays finds out by itself whether it can.
 func (s *Server) SetReady(ready bool) {
 	s.mu.Lock()
 	s.unready = !ready
@@ -24,17 +24,25 @@ func (s *Server) SetReady(ready bool) {
 	s.showHealth()
 }
 
-// showHealth tells health checks what is true now. A replica serves if it knows who does.
+// showHealth tells health checks what is true now. A replica serves if it knows who does, and that one answers.
 func (s *Server) showHealth() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	status := healthpb.HealthCheckResponse_NOT_SERVING
-	if !s.unready && s.placed.Load().known() {
-		status = healthpb.HealthCheckResponse_SERVING
-	}
+	p := s.placed.Load()
+	status := servingStatus(!s.unready && p.known() && !p.lost.Load())
 	for _, name := range healthNames {
 		s.health.SetServingStatus(name, status)
 	}
+	if s.peers != nil {
+		s.health.SetServingStatus(ownerHealth, servingStatus(!s.unready && p.tenure != nil))
+	}
+}
+
+func servingStatus(serves bool) healthpb.HealthCheckResponse_ServingStatus {
+	if serves {
+		return healthpb.HealthCheckResponse_SERVING
+	}
+	return healthpb.HealthCheckResponse_NOT_SERVING
 }
 
 // healthNames are the services that health checks ask about; the empty one is all.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/replyq/replyq/broker"
@@ -14,6 +15,8 @@ type place struct {
 	owner  *owner  // nil if it is here, or nobody knows where
 	// changed is closed when calls are served elsewhere.
 	changed chan struct{}
+	// lost says that the owner has not answered for a while.
+	lost atomic.Bool
 }
 
 func (p *place) known() bool { return p.tenure != nil || p.owner != nil }
@@ -55,6 +58,9 @@ func (s *Server) moveLocked(next *place) {
 		s.ledger.move(next.tenure)
 	}
 	s.showHealth()
+	if next.owner != nil && s.running.Err() == nil {
+		s.background.Go(func() { s.askAfter(next) })
+	}
 	if before == nil {
 		return
 	}
