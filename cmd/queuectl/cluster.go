@@ -158,10 +158,11 @@ func (r *clusterRecord) text() string {
 		connected = fmt.Sprintf("connected to %s, version %s", n.Server, n.ServerVersion)
 	}
 	fmt.Fprintf(w, "nats\t%s\n", connected)
-	answer := "no answer; last kept " + age(n.LastKept)
+	answer := "no answer"
 	if n.Answers {
 		answer = fmt.Sprintf("%s in %d messages, answers in %s", size(n.Bytes), n.Messages, took(n.AnswerTime))
 	}
+	answer += ", last kept something " + age(n.LastKept)
 	fmt.Fprintf(w, "stream\t%s: %s\n", n.Stream, answer)
 	_ = w.Flush() // a strings.Builder takes everything
 	r.table(&b, []string{"REPLICA", "STATE", "HEARD OF", "ADDRESS", "VERSION"}, len(r.Replicas), func(i int) []string {

@@ -152,14 +152,10 @@ func (o *roster) keep(members []Member) {
 
 // judge finds what is wrong.
 func (o *Report) judge(v *view, stateErr, shardsErr error) {
-	if o.Stream.Server == "" {
-		o.say(Unavailable, "this replica has no connection to NATS and cannot tell how the service is: see whether the servers that "+
-			"--nats-url names run and can be reached from here; meanwhile ask another replica")
-		return
+	if o.judgeStream(stateErr) { // else nothing is heard of others, whatever they do
+		o.judgeOwner(v, shardsErr)
+		o.judgeReplicas(v)
 	}
-	o.judgeStream(stateErr)
-	o.judgeOwner(v, shardsErr)
-	o.judgeReplicas(v)
 }
 
 func (o *Report) say(h Health, format string, args ...any) {
@@ -172,23 +168,46 @@ func (o *Report) say(h Health, format string, args ...any) {
 	o.Problems = append(o.Problems, problem)
 }
 
-func (o *Report) judgeStream(err error) {
+// judgeStream reports whether NATS does its part.
+func (o *Report) judgeStream(err error) bool {
 	s := &o.Stream
 	switch {
-	case !s.Answers:
-		o.say(Unavailable, "JetStream does not answer (%v): it needs most of the %d servers that keep the stream %s; start those that are down",
-			err, s.Copies, s.Name)
-		return
-	case s.Kept > silentTime:
-		o.say(Unavailable, "NATS has kept nothing of what this replica has sent for %v: most of its servers have to run, with room on their disks",
-			rounded(s.Kept))
+	case s.Server == "":
+		o.say(Unavailable, "this replica has no connection to NATS and cannot tell how the service is: see whether the servers that "+
+			"--nats-url names run and can be reached from here; meanwhile ask another replica")
+		return false
+	case errors.Is(err, context.DeadlineExceeded):
+		o.say(Unavailable, "JetStream does not answer: most of the %d servers that keep the stream %s have to run", s.Copies, s.Name)
+		return false
+	case err != nil:
+		o.say(Unavailable, "the stream %s cannot be used: most of its %d servers have to run, and this replica needs the right to use it (%v)",
+			s.Name, s.Copies, err)
+		return false
 	}
+	o.judgeServers()
+	if !slices.ContainsFunc(s.Servers, func(n cluster.Server) bool { return n.Leader }) {
+		o.say(Unavailable, "the stream %s has no leader: most of its %d servers have to run; if they do, they agree on one within seconds",
+			s.Name, s.Copies)
+		return false
+	}
+	if s.Kept > silentTime {
+		o.say(Unavailable, "NATS has kept nothing of what this replica has sent for %v: most of its servers have to run, with room on "+
+			"their disks; if they do, they agree on a leader within seconds", rounded(s.Kept))
+		return false
+	}
+	return true
+}
+
+func (o *Report) judgeServers() {
+	s := &o.Stream
 	for _, n := range s.Servers {
 		switch {
 		case n.Offline:
 			o.say(Degraded, "the NATS server %s is offline: start it again, before another one goes", n.Name)
+		case !n.Current && n.Lag > 0:
+			o.say(Degraded, "the NATS server %s is behind by %d operations: stop no other one before it has caught up", n.Name, n.Lag)
 		case !n.Current:
-			o.say(Degraded, "the NATS server %s is behind by %d operations: wait until it has caught up, before you stop another one", n.Name, n.Lag)
+			o.say(Degraded, "the NATS server %s has not caught up: stop no other one before it has", n.Name)
 		}
 	}
 	if len(s.Servers) < s.Copies {
@@ -214,7 +233,7 @@ func (o *Report) judgeOwner(v *view, shardsErr error) {
 			owner, rounded(o.Replicas[i].Silent))
 		return
 	}
-	if shardsErr != nil && o.Stream.Answers {
+	if shardsErr != nil {
 		o.say(Unavailable, "the shards' logs could not be read: %v", shardsErr)
 	}
 	for i, s := range o.Shards {
@@ -231,7 +250,7 @@ func (o *Report) judgeReplicas(v *view) {
 		if m.Alive && m.State != string(leaving) {
 			ready++
 		}
-		if !m.Alive && m.Node != v.claim.Node && o.Stream.Answers {
+		if !m.Alive && m.Node != v.claim.Node {
 			o.say(Degraded, "the replica %s has not been heard of for %v: start it again, or let it be; it is forgotten after %v",
 				m.Node, rounded(m.Silent), goneTime)
 		}
