@@ -92,6 +92,8 @@ type Broker struct {
 
 	failed chan error            // cap 1
 	over   atomic.Pointer[Error] // set when another owner takes over: with it everybody is cut off
+	// leaving is set while over is, and what was accepted is still to be kept and said: nobody is cut off yet, or would miss it.
+	leaving atomic.Bool
 }
 
 // Open makes a broker and, with a journal, restores what was kept.

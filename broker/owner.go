@@ -63,11 +63,19 @@ func (b *Broker) cutSessions() {
 	}
 }
 
+// cutOver cuts the session off because the broker is over; while it is leaving that comes later.
+func (s *Session) cutOver(over *Error) {
+	if !s.broker.leaving.Load() {
+		s.cutOff(over)
+	}
+}
+
 // Leave gives way to another owner, as fast as it can: no operation is taken any more, what was accepted is kept and its
 // events wait in their sessions, and then every session is cut off with OWNER_CHANGED and the journals are closed. When ctx
 // ends first, what is not kept by then is not waited for; nobody was told of it. Leases, readers and time stand still until
 // the next owner goes on. The broker is closed then.
 func (b *Broker) Leave(ctx context.Context) error {
+	b.leaving.Store(true)
 	b.over.CompareAndSwap(nil, errOwnerChanged())
 	var flushes sync.WaitGroup
 	for _, r := range b.runners {
@@ -82,6 +90,7 @@ func (b *Broker) Leave(ctx context.Context) error {
 	giveUp := context.AfterFunc(ctx, func() { b.endKeepers(ctx.Err()) })
 	flushes.Wait()
 	giveUp()
+	b.leaving.Store(false)
 	b.cutSessions()
 	return b.Close()
 }

@@ -157,6 +157,45 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestLeaveCutsNobodyTooEarly: who sends something while what was accepted is still to be kept is not cut off before the
+// deliveries that it brings: lost ones would wait for their leases to end.
+func TestLeaveCutsNobodyTooEarly(t *testing.T) {
+	for _, shards := range []int{1, 5} {
+		t.Run(fmt.Sprintf("shards=%d", shards), func(t *testing.T) {
+			journals := make([]journal.Faulty, shards)
+			cfg := broker.Config{Shards: shards, Journal: func(n uint16) (journal.Journal, error) { return journals[n].Open(n) }}
+			inBed(t, cfg, func(t *testing.T, b *bed) {
+				c, w := b.attach("c"), b.attach("w")
+				take := w.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "w"})
+				expect[*broker.Started](w, take)
+				for i := range journals {
+					journals[i].Hang()
+				}
+				accepted := c.do(&broker.Enqueue{Queue: "q"})
+				left := make(chan error, 1)
+				go func() { left <- b.b.Leave(t.Context()) }()
+				synctest.Wait()
+				for _, s := range []*client{c, w} {
+					s.quiet(s.do(&broker.ListQueues{}))
+					if cut := s.s.CutOff(); cut != nil {
+						t.Errorf("cut off with %v before what was accepted is said", cut)
+					}
+				}
+				for i := range journals {
+					journals[i].GoOn()
+				}
+				if err := <-left; err != nil {
+					t.Errorf("Leave: %v", err)
+				}
+				expect[*broker.Receipt](c, accepted)
+				w.delivered(take)
+				c.isCut(broker.ReasonOwnerChanged)
+				w.isCut(broker.ReasonOwnerChanged)
+			})
+		})
+	}
+}
+
 // A lost journal is one whose cluster does not answer.
 type lost struct{ journal.Memory }
 

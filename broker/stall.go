@@ -256,7 +256,7 @@ func (s *Session) cutUnkept() {
 // takesLocked reports whether an operation is taken by a shard just now, whose lock the caller has. If not, it is refused.
 func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
 	if over := s.broker.over.Load(); over != nil {
-		s.cutOff(over)
+		s.cutOver(over)
 		return false
 	}
 	if r.keeper == nil {

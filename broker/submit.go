@@ -18,7 +18,7 @@ func (s *Session) Submit(ops []Op) {
 		s.submitAll(ops)
 	}
 	if over := s.broker.over.Load(); over != nil {
-		s.cutOff(over) // behind it, since a shard that is closed says nothing
+		s.cutOver(over) // behind it, since a shard that is closed says nothing
 	}
 }
 
