@@ -235,8 +235,16 @@ func (s *Consumer) dropLocked() []*Delivery {
 
 func (s *Consumer) loseAll(lost []*Delivery) {
 	for _, d := range lost {
-		s.link.leases.Add(-1)
+		s.countLease(-1)
 		d.end(ErrLeaseLost)
+	}
+}
+
+// countLease tells the link of deliveries that are held.
+func (s *Consumer) countLease(n int64) {
+	s.link.leases.Add(n)
+	if s.config.DisconnectGrace == 0 {
+		s.link.bound.Add(n)
 	}
 }
 

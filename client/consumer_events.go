@@ -88,7 +88,7 @@ func (s *Consumer) arrived(own []byte) {
 		s.wakeOneLocked()
 	}
 	s.mu.Unlock()
-	s.link.leases.Add(1)
+	s.countLease(1)
 	if s.take != nil {
 		s.take(d)
 	}
@@ -135,7 +135,7 @@ func (s *Consumer) forget(d *Delivery) bool {
 	if !there {
 		return false
 	}
-	s.link.leases.Add(-1)
+	s.countLease(-1)
 	return true
 }
 

@@ -36,6 +36,7 @@ type link struct {
 	client *Client
 	conn   *grpc.ClientConn
 	leases atomic.Int64 // deliveries that are not settled
+	bound  atomic.Int64 // those of them that do not outlive the stream
 
 	mu        sync.Mutex
 	idle      sync.Cond // sending went from true to false

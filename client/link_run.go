@@ -114,6 +114,7 @@ func (l *link) open(ctx context.Context) (*stream, *queuepb.GetServerInfoRespons
 	}
 	s := &stream{ClientStream: cs, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
 	s.volatile = first.GetHello().GetDurability() <= queuepb.Durability_DURABILITY_MEMORY
+	s.replicated = first.GetHello().GetDurability() >= queuepb.Durability_DURABILITY_CLUSTER
 	s.away = first.GetGoingAway() != nil
 	return s, first.GetHello(), nil
 }
@@ -162,7 +163,7 @@ func (l *link) read(s *stream) error {
 		if away != nil {
 			l.client.log.Info("server is going away", "target", l.client.target, "message", away.GetMessage())
 		}
-		if leaving && l.leases.Load() == 0 {
+		if leaving && !l.holds(s) {
 			return errMovingOn
 		}
 	}
@@ -212,6 +213,15 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 		l.mu.Unlock()
 	}
 	return leaving
+}
+
+// holds tells whether deliveries are held that would be lost if the stream ended. Another replica has those that wait for their
+// consumer; a server on its own should rather have them settled before it stops.
+func (l *link) holds(s *stream) bool {
+	if s.replicated {
+		return l.bound.Load() > 0
+	}
+	return l.leases.Load() > 0
 }
 
 func (l *link) onlyConsumersLocked() bool {

@@ -19,11 +19,12 @@ const (
 // stream is one stream of a link.
 type stream struct {
 	grpc.ClientStream
-	ctx      context.Context
-	cancel   context.CancelFunc
-	wake     chan struct{} // holds one
-	away     bool          // the server is going away; guarded by link.mu
-	volatile bool          // it keeps no journal
+	ctx        context.Context
+	cancel     context.CancelFunc
+	wake       chan struct{} // holds one
+	replicated bool          // there are other replicas to go to
+	away       bool          // the server is going away; guarded by link.mu
+	volatile   bool          // it keeps no journal
 }
 
 // sendLocked has what is to be sent, sent, and gives the lock back. With inline the caller itself may do so.

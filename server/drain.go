@@ -58,6 +58,9 @@ const stopLimit = 5 * time.Second
 // left, or two thirds of the context's time have passed (10 s if it has no deadline). Then it ends the broker's pipes
 // (SHUTTING_DOWN) and all streams. When it returns no goroutine of the server is left; the broker is still to be closed.
 // The context's end cuts the waiting short. Calling it again waits for the first call.
+//
+// A server that relays takes no new streams from the beginning, nor connections: its clients go on at another replica, and
+// only what streams already stays for that time.
 func (s *Server) Shutdown(ctx context.Context) {
 	if !s.startDrain(s.drainTime(ctx)) {
 		<-s.stopped
@@ -68,6 +71,11 @@ func (s *Server) Shutdown(ctx context.Context) {
 	if t := s.placed.Load().tenure; t != nil {
 		t.broker.Drain()
 	}
+	graceful := make(chan struct{})
+	relays := s.placed.Load().tenure == nil
+	if relays {
+		s.leaveGracefully(graceful)
+	}
 	s.awaitDeliveries(ctx)
 	if t := s.placed.Load().tenure; t != nil {
 		t.broker.Shutdown() // each reader's End is in its stream's hands now, which stopping lets it write
@@ -76,7 +84,10 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
-	s.stopGRPC(ctx)
+	if !relays {
+		s.leaveGracefully(graceful)
+	}
+	s.stopGRPC(ctx, graceful)
 	s.leaveOwner()
 	s.background.Wait()
 }
@@ -152,13 +163,16 @@ func (s *Server) startDrain(grace time.Duration) bool {
 	return true
 }
 
-// stopGRPC waits for the handlers, and after a while not any more.
-func (s *Server) stopGRPC(ctx context.Context) {
-	graceful := make(chan struct{})
+// leaveGracefully tells all clients to use other connections from now on. It closes done when no stream is left.
+func (s *Server) leaveGracefully(done chan<- struct{}) {
 	s.background.Go(func() {
-		defer close(graceful)
+		defer close(done)
 		s.grpc.GracefulStop()
 	})
+}
+
+// stopGRPC waits for the handlers, and after a while not any more.
+func (s *Server) stopGRPC(ctx context.Context, graceful <-chan struct{}) {
 	select {
 	case <-graceful:
 	case <-time.After(stopLimit):

@@ -55,7 +55,7 @@ func newCluster(t *testing.T, n int) *cluster {
 	for range n {
 		l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 		r := &replica{address: l.Addr().String(), served: make(chan error, 1)}
-		r.Server = must[*server.Server](t)(server.New(server.Config{Keys: keys, Peers: &server.Peers{}}))
+		r.Server = must[*server.Server](t)(server.New(server.Config{Keys: keys, Peers: &server.Peers{}, Durability: server.OnCluster}))
 		go func() { r.served <- r.Serve(l) }()
 		c.replicas = append(c.replicas, r)
 	}
