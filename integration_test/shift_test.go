@@ -36,7 +36,7 @@ func (s *service) beginWith(config faultload.Config) *shift {
 	config.Producers, config.Pace, config.Grace = shiftProducers, shiftPace, shiftGrace
 	config.Connect = func(i int) (*client.Client, error) { return s.connect(i) }
 	n := &shift{service: s, trial: startTrial(s.t, config), name: config.Name, slow: make(map[string]time.Duration)}
-	n.awaitAll("the beginning", time.Now(), 0)
+	n.await("the beginning", time.Now(), 0, shiftProducers)
 	return n
 }
 
@@ -63,13 +63,13 @@ func (n *shift) strike(what string, do func()) *fault {
 // back waits until what is sent by any client after the fault is confirmed.
 func (f *fault) back() {
 	f.test.Helper()
-	f.await(f.what, f.began, f.mark, 1)
+	f.note("confirmations after "+f.what, f.await(f.what, f.began, f.mark, 1))
 }
 
 // backForAll waits until the same goes for each client: they all find a replica that is well.
 func (f *fault) backForAll() {
 	f.test.Helper()
-	f.awaitAll(f.what, f.began, f.mark)
+	f.note("confirmations to all after "+f.what, f.await(f.what, f.began, f.mark, shiftProducers))
 }
 
 // over ends the fault, and waits until what is sent by each client after that is confirmed.
@@ -78,16 +78,12 @@ func (f *fault) over(do func()) {
 	began := time.Now()
 	do()
 	f.history.Note(history.Event{What: history.Back, Reason: f.what})
-	f.awaitAll(f.what+", over", began, len(f.history.Events()))
+	f.note("confirmations to all after the end of "+f.what, f.await(f.what, began, len(f.history.Events()), shiftProducers))
 }
 
-func (n *shift) awaitAll(what string, began time.Time, mark int) {
-	n.test.Helper()
-	n.await(what+", for all", began, mark, shiftProducers)
-}
-
-// await waits until, of so many producers, something is confirmed that was sent after a mark in the history.
-func (n *shift) await(what string, began time.Time, mark, producers int) {
+// await waits until, of so many producers, something is confirmed that was sent after a mark in the history. It returns how
+// long that took.
+func (n *shift) await(what string, began time.Time, mark, producers int) time.Duration {
 	n.test.Helper()
 	sent, confirmed := make(map[int]bool), make(map[string]bool)
 	eventually(n.test, "confirmations after "+what, func() bool {
@@ -103,7 +99,7 @@ func (n *shift) await(what string, began time.Time, mark, producers int) {
 		mark = len(events)
 		return len(confirmed) >= producers
 	})
-	n.note("confirmations after "+what, time.Since(began))
+	return time.Since(began)
 }
 
 // note keeps the longest time of a kind.
