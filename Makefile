@@ -127,7 +127,7 @@ mutants: ## known mistakes, one at a time: says which test catches each; about t
 	$(GO) test -tags mutants -count=1 -timeout 60m -run Caught -v ./internal/mutants | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 .PHONY: soak
-soak: soak-model soak-simulation soak-faults ## the random tests SOAK (10) times as long as in CI, with other seeds each time
+soak: soak-model soak-simulation soak-faults soak-cluster ## the random tests SOAK (10) times as long as in CI, with other seeds each time
 
 .PHONY: soak-model
 soak-model:
@@ -140,14 +140,21 @@ soak-simulation:
 	$(GO) test -count=1 -timeout 0 ./internal/simulation -sim.seeds=$$((300 * $(SOAK)))
 
 # A cycle of these takes a second or two: with SOAK=10 a server is killed 200 times, and its power cut 100 times.
-FAULTS := ^Test(P01Killed|P01PowerCuts|P04Damaged|P10MessageThatKills|P19|P24Disk)
+FAULTS := ^Test(P01Killed(Servers|Lazy|While)|P01PowerCuts|P04Damaged|P10MessageThatKills|P19|P24Disk)
 .PHONY: soak-faults
 soak-faults: build
 	REPLYQ_BIN='$(CURDIR)/bin' REPLYQ_SOAK=$$((25 * $(SOAK) / 10)) \
 	$(GO) test -count=1 -timeout 0 -v -artifacts -run '$(FAULTS)' ./integration_test | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
+# A cycle of these takes 10 to 20 seconds: with SOAK=10 each thing happens 50 times, in two hours.
+CLUSTERFAULTS := ^Test(P01KilledReplicas|P01KilledNATS|P01PausedNATS|P01Partitions|P07Paused|P23|P24NATS)
+.PHONY: soak-cluster
+soak-cluster: build $(TOOLS)/nats-server
+	REPLYQ_BIN='$(CURDIR)/bin' REPLYQ_SOAK=$$((25 * $(SOAK) / 10)) \
+	$(GO) test -count=1 -timeout 0 -v -artifacts -run '$(CLUSTERFAULTS)' ./integration_test | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
 .PHONY: integration
-integration: build $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node
+integration: build $(TOOLS)/nats-server $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node
 	REPLYQ_BIN='$(CURDIR)/bin' \
 	REPLYQ_PYTHON='$(CURDIR)/$(VENV)/bin/python' \
 	REPLYQ_NODE_DIR='$(CURDIR)/$(NODE)' \

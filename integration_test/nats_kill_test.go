@@ -18,8 +18,7 @@ import (
 func TestP01KilledNATSLeaders(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	shifts(t, s, 1, func(n *shift) {
-		n.pass(time.Second)
+	s.shifts(func(n *shift) {
 		leader := s.nats.Leader(logStream)
 		f := n.strike("the leader of the logs killed", func() { s.nats.Kill(leader) })
 		f.backForAll()
@@ -27,24 +26,20 @@ func TestP01KilledNATSLeaders(t *testing.T) {
 		f.over(func() { s.nats.Restart(leader) })
 		s.nats.AwaitCurrent(logStream)
 	})
+	s.stop()
 }
 
 // All of NATS is lost under load: the replicas say so at once, and confirm nothing. When it is back, they serve again.
 func TestP24NATSLost(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	shifts(t, s, 1, func(n *shift) {
-		n.pass(time.Second)
+	s.shifts(func(n *shift) {
 		f := n.strike("NATS lost", func() { eachNode(s, s.nats.Kill) })
 		n.refused(5*time.Second + time.Duration(s.random.Int64N(int64(5*time.Second))))
 		f.over(func() { eachNode(s, s.nats.Restart) })
 		s.nats.AwaitCurrent(logStream)
 	})
-	for _, r := range s.replicas {
-		if r.starts != 1 {
-			t.Errorf("%s was started %d times", r.name, r.starts)
-		}
-	}
+	s.stop() // they are the same ones
 }
 
 func eachNode(s *service, do func(i int)) {

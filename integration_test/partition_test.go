@@ -9,19 +9,8 @@ import (
 func TestP01Partitions(t *testing.T) {
 	t.Parallel()
 	s := startService(t, true)
-	for what, cycle := range map[string]func(*shift){
-		"the owner cut off from NATS":                (*shift).ownerWithoutNATS,
-		"the owner cut off from the other replicas":  (*shift).ownerWithoutPeers,
-		"the leader of the logs cut off from others": (*shift).leaderWithoutOthers,
-	} {
-		t.Run(what, func(t *testing.T) {
-			for range scaled(t, 1) {
-				n := s.begin()
-				n.pass(time.Second)
-				cycle(n)
-				n.finish()
-			}
-		})
+	for _, cycle := range []func(*shift){(*shift).ownerWithoutNATS, (*shift).ownerWithoutPeers, (*shift).leaderWithoutOthers} {
+		s.shifts(cycle)
 	}
 	s.stop()
 }

@@ -11,8 +11,7 @@ import (
 func TestP07PausedOwners(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	shifts(t, s, 1, func(n *shift) {
-		n.pass(time.Second)
+	s.shifts(func(n *shift) {
 		owner := s.awaitOwner()
 		f := n.strike("the owner paused", func() { s.replicas[owner].signal(t, syscall.SIGSTOP) })
 		s.awaitOwner(owner)
@@ -20,14 +19,14 @@ func TestP07PausedOwners(t *testing.T) {
 		n.pass(2 * time.Second)
 		f.over(func() { s.replicas[owner].signal(t, syscall.SIGCONT) })
 	})
+	s.stop()
 }
 
 // The NATS server that leads the logs is paused, until another one leads, and then goes on.
 func TestP01PausedNATSLeaders(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	shifts(t, s, 1, func(n *shift) {
-		n.pass(time.Second)
+	s.shifts(func(n *shift) {
 		leader := s.nats.Leader(logStream)
 		f := n.strike("the leader of the logs paused", func() { s.nats.Pause(leader) })
 		f.back()
@@ -35,4 +34,5 @@ func TestP01PausedNATSLeaders(t *testing.T) {
 		f.over(func() { s.nats.Resume(leader) })
 		s.nats.AwaitCurrent(logStream)
 	})
+	s.stop()
 }

@@ -10,12 +10,12 @@ import (
 func TestP01KilledReplicas(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	shifts(t, s, 1, func(n *shift) {
-		n.pass(time.Second)
+	s.shifts(func(n *shift) {
 		n.kill("the owner killed", s.awaitOwner())
 		n.pass(time.Second)
 		n.kill("a relay killed", s.relay())
 	})
+	s.stop()
 }
 
 // kill kills a replica, and starts it again after a while.

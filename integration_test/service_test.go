@@ -38,11 +38,10 @@ type service struct {
 // A replica is one of the servers of a service, at one address over all its starts.
 type replica struct {
 	*server
-	t      *testing.T
-	name   string
-	flags  []string
-	addr   string
-	starts int
+	t     *testing.T
+	name  string
+	flags []string
+	addr  string
 	// With partitions, all that it sends to NATS goes through proxies, and all that the others relay to it.
 	toNATS []*faultnet.Proxy
 	peers  *faultnet.Proxy
@@ -101,7 +100,6 @@ func (r *replica) interpose(nats *natstest.Cluster) (urls string) {
 // launch starts the replica and does not wait.
 func (r *replica) launch() {
 	r.t.Helper()
-	r.starts++
 	r.server = launchServer(r.t, exec.Command(queueServer, serverFlags(r.addr, r.flags...)...))
 	r.troubled = true
 }

@@ -3,7 +3,6 @@ package integration_test
 import (
 	"fmt"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/replyq/replyq/client"
@@ -124,15 +123,15 @@ func (n *shift) finish() *history.Report {
 	return n.trial.finish(strict())
 }
 
-// shifts has a cycle of faults happen so many times under one load; in `make soak` there are many loads.
-func shifts(t *testing.T, s *service, cycles int, cycle func(n *shift)) {
-	t.Helper()
-	for range scaled(t, 1) {
+// shifts has a cycle of faults happen under a load; in `make soak-cluster` twice under each of many loads.
+func (s *service) shifts(cycle func(n *shift)) {
+	s.t.Helper()
+	for range scaled(s.t, 1) {
 		n := s.begin()
-		for range cycles {
+		for range scaledTo(s.t, 1, 2) {
+			n.pass(time.Second)
 			cycle(n)
 		}
 		n.finish()
 	}
-	s.stop()
 }
