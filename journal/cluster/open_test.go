@@ -13,7 +13,7 @@ import (
 func TestOpenRefuses(t *testing.T) {
 	c := natstest.Start(t, natstest.Options{})
 	base := cluster.Options{URL: c.URL(), Replicas: 1}
-	open(t, base)
+	first := open(t, base)
 	small := natstest.Start(t, natstest.Options{MaxPayload: "1MB"})
 	for name, test := range map[string]struct {
 		change func(*cluster.Options)
@@ -24,6 +24,7 @@ func TestOpenRefuses(t *testing.T) {
 		"more replicas":  {func(o *cluster.Options) { o.Replicas = 3 }, "replicas 1"},
 		"out of reach":   {func(o *cluster.Options) { o.Replicas, o.Name = 3, "new" }, "3 replicas"},
 		"bad name":       {func(o *cluster.Options) { o.Name = "a.b" }, "name"},
+		"other number":   {func(o *cluster.Options) { o.Number = first.Number() + 1 }, "store"},
 		"nobody there":   {func(o *cluster.Options) { o.URL = "nats://127.0.0.1:1" }, "connect"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -39,5 +40,17 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("Open: %v, want an error with %q", err, test.want)
 			}
 		})
+	}
+}
+
+// A stream gets the number that is asked for, and every later store has it.
+func TestNumber(t *testing.T) {
+	c := natstest.Start(t, natstest.Options{})
+	o := cluster.Options{URL: c.URL(), Replicas: 1, Number: 4711}
+	for range 2 {
+		if got := open(t, o).Number(); got != 4711 {
+			t.Errorf("Number() = %d, want 4711", got)
+		}
+		o.Number = 0
 	}
 }

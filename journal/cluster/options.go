@@ -21,7 +21,7 @@ type Options struct {
 	Cert, Key   string // files with the client's certificate and key
 	Node        string // this replica's name
 
-	// Number is that of the store when the stream is made; 0: it is drawn.
+	// Number is the store's: a new stream gets it, and one that is there must have it. 0: a new stream draws one.
 	Number uint32
 	// Fill makes a service that nobody can use before [Store.Filled] was called; one of the same number that was begun like
 	// this and not finished is made anew.

@@ -91,6 +91,9 @@ func (s *Store) checkStream(has jetstream.StreamConfig) error {
 		return fmt.Errorf("the stream %s was not made by replyq: use another name", has.Name)
 	}
 	s.number = uint32(number)
+	if s.options.Number != 0 && s.options.Number != s.number {
+		return fmt.Errorf("the stream %s is of store %d, not %d: use another name", has.Name, s.number, s.options.Number)
+	}
 	want := s.config()
 	for _, c := range []struct {
 		what      string
