@@ -21,8 +21,8 @@ var importRules = map[string]importRule{
 	"journal":             {tests: []string{"journal/journaltest"}},
 	"journal/journaltest": {code: []string{"journal"}},
 	// A new store gets a key ring, which is kept beside what it has signed.
-	"journal/disk":    {code: []string{"handles", "journal"}, tests: []string{"journal/journaltest"}},
-	"journal/cluster": {code: []string{"journal"}, tests: []string{"internal/natstest", "journal/journaltest"}},
+	"journal/disk":    {code: []string{"handles", "internal/histogram", "journal"}, tests: []string{"journal/journaltest"}},
+	"journal/cluster": {code: []string{"internal/histogram", "journal"}, tests: []string{"internal/natstest", "journal/journaltest"}},
 
 	// The broker's own suite runs over every journal.
 	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"internal/journalflag", "journal/*"}},
@@ -78,11 +78,12 @@ var importRules = map[string]importRule{
 		code:  []string{"api/queuepb", "client", "handles", "internal/history"},
 		tests: []string{"internal/testbed"},
 	},
-	"internal/history": {code: []string{"client"}},
-	"internal/buffers": {},
-	"internal/optable": {},
-	"internal/mutants": {},
-	"internal/wire":    {},
+	"internal/history":   {code: []string{"client"}},
+	"internal/buffers":   {},
+	"internal/histogram": {},
+	"internal/optable":   {},
+	"internal/mutants":   {},
+	"internal/wire":      {},
 	// Only tests: the whole system in fake time.
 	"internal/simulation": {
 		tests: []string{"api/queuepb", "broker", "client", "handles", "internal/faultnet", "internal/history", "internal/testbed", "server"},

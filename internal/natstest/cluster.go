@@ -19,17 +19,20 @@ const patience = time.Minute
 
 // Options say what cluster to start.
 type Options struct {
-	Nodes      int    // how many servers; 0 is 1
-	Sync       bool   // fsync each message before it is confirmed (sync_interval: always)
-	MaxPayload string // "" is 16MB
-	Partitions bool   // routes go through proxies, for Isolate
+	Nodes      int           // how many servers; 0 is 1
+	Sync       bool          // fsync each message before it is confirmed (sync_interval: always)
+	MaxPayload string        // "" is what servers have by themselves, 1MB
+	Extra      string        // more of each server's configuration, as it stands in its file: users, TLS
+	Client     []nats.Option // how this package connects, if not every client may
+	Partitions bool          // routes go through proxies, for Isolate
 }
 
 // A Cluster is some NATS servers with JetStream. They end with the test.
 type Cluster struct {
-	t     testing.TB
-	nodes []*Node
-	ways  []way
+	t      testing.TB
+	nodes  []*Node
+	client []nats.Option
+	ways   []way
 }
 
 // Start starts a cluster and waits until JetStream can be used.
@@ -38,10 +41,10 @@ func Start(t testing.TB, o Options) *Cluster {
 	path := Binary(t)
 	o.Nodes = max(o.Nodes, 1)
 	if o.MaxPayload == "" {
-		o.MaxPayload = "16MB"
+		o.MaxPayload = "1MB"
 	}
 	ports := freePorts(t, 2*o.Nodes)
-	c := &Cluster{t: t}
+	c := &Cluster{t: t, client: o.Client}
 	for i := range o.Nodes {
 		c.nodes = append(c.nodes, newNode(t, path, o, i, ports, c.routes(i, ports[o.Nodes:], o.Partitions)))
 	}
@@ -166,7 +169,7 @@ func (c *Cluster) until(what string, try func(context.Context, jetstream.JetStre
 func (c *Cluster) once(ctx context.Context, try func(context.Context, jetstream.JetStream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	nc, err := nats.Connect(c.URL(), nats.Timeout(time.Second), nats.NoReconnect())
+	nc, err := nats.Connect(c.URL(), append([]nats.Option{nats.Timeout(time.Second), nats.NoReconnect()}, c.client...)...)
 	if err != nil {
 		return err //nolint:wrapcheck // only printed
 	}

@@ -39,7 +39,7 @@ func configuration(n *Node, o Options, i int, ports []int, routes []string) stri
 	if o.Sync {
 		b.WriteString("  sync_interval: always\n")
 	}
-	b.WriteString("}\n")
+	b.WriteString("}\n" + o.Extra + "\n")
 	if o.Nodes == 1 {
 		return b.String()
 	}

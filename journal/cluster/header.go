@@ -20,10 +20,11 @@ const (
 	batchKind kind = 1 + iota // facts
 	fenceKind                 // a new owner
 	trimKind                  // nothing but what is trimmed
+	partKind                  // of a batch that is too large for one message; its last part is of batchKind
 )
 
 // fixed is the size of a header without the node's name: checksum, format, kind, length of the name, numbers.
-const fixed = 4 + 3 + 6*8
+const fixed = 4 + 3 + 7*8
 
 // maxNode is how long a node's name may be.
 const maxNode = 255
@@ -44,6 +45,7 @@ type header struct {
 	position journal.Position // of the batch; of the next one in a fence or trim
 	from     journal.Position // the first batch that is not trimmed
 	start    uint64           // a sequence in the stream at or before that batch's
+	part     uint64           // how many parts of the batch are before this one
 	node     string
 }
 
@@ -51,7 +53,7 @@ type header struct {
 func (h *header) encode(shard int, batch []byte) []byte {
 	m := make([]byte, 4, fixed+len(h.node)+len(batch))
 	m = append(m, format, byte(h.kind), byte(len(h.node)))
-	for _, n := range []uint64{h.epoch, h.number, h.writer, uint64(h.position), uint64(h.from), h.start} {
+	for _, n := range []uint64{h.epoch, h.number, h.writer, uint64(h.position), uint64(h.from), h.start, h.part} {
 		m = byteOrder.AppendUint64(m, n)
 	}
 	m = append(append(m, h.node...), batch...)
@@ -77,7 +79,7 @@ func decode(shard int, m []byte) (header, []byte, error) {
 	at := func(i int) uint64 { return byteOrder.Uint64(m[7+8*i:]) }
 	return header{
 		kind: kind(m[5]), epoch: at(0), number: at(1), writer: at(2),
-		position: journal.Position(at(3)), from: journal.Position(at(4)), start: at(5),
+		position: journal.Position(at(3)), from: journal.Position(at(4)), start: at(5), part: at(6),
 		node: string(bytes.Clone(m[fixed:end])),
 	}, m[end:], nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/replyq/replyq/journal"
@@ -30,6 +32,7 @@ type log struct {
 	from     journal.Position // the first that is not trimmed
 	start    uint64           // a sequence at or before from's
 	needed   uint64           // start, as the last message that was kept has it
+	begin    uint64           // the sequence of the first part of the batch that is under way
 	places   places
 }
 
@@ -93,11 +96,15 @@ func (l *log) header(k kind) header {
 
 // Append implements [journal.Journal]. It goes on through lost connections and a lost quorum until it knows.
 func (l *log) Append(ctx context.Context, batch []byte) (journal.Position, error) {
+	began := time.Now()
 	h, err := l.write(ctx, batchKind, batch, func() {})
+	if err == nil {
+		l.store.counts.appended(len(batch), began)
+	}
 	return h.position, err
 }
 
-// write keeps one message. An error ends the journal. Before the message is made, it calls prepare with l.mu held.
+// write keeps a batch, in as many messages as it needs. An error ends the journal. Before the message is made, it calls prepare with l.mu held.
 func (l *log) write(ctx context.Context, k kind, batch []byte, prepare func()) (header, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -111,16 +118,31 @@ func (l *log) write(ctx context.Context, k kind, batch []byte, prepare func()) (
 	l.mu.Lock()
 	prepare()
 	l.mu.Unlock()
-	h := l.header(k)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(l.ctx, func() { cancel(l.ended(context.Cause(l.ctx))) })()
-	if err := l.keep(ctx, h, h.encode(l.shard, batch)); err != nil {
+	h, err := l.keepParts(ctx, k, batch)
+	if err != nil {
 		l.cancel(err)
 		return header{}, fmt.Errorf("cluster: append to shard %d: %w", l.shard, err)
 	}
 	l.store.trimmer.appended(len(batch))
 	return h, nil
+}
+
+// keepParts keeps a batch part by part. Until the last one is kept, the others are nothing.
+func (l *log) keepParts(ctx context.Context, k kind, batch []byte) (header, error) {
+	for part := uint64(0); ; part++ {
+		h := l.header(k)
+		h.part = part
+		piece := batch[:min(len(batch), mostPart)]
+		if batch = batch[len(piece):]; len(batch) > 0 {
+			h.kind = partKind
+		}
+		if err := l.keep(ctx, h, h.encode(l.shard, piece)); err != nil || len(batch) == 0 {
+			return h, err
+		}
+	}
 }
 
 // ended makes the end of the store the end of the journal.
@@ -133,9 +155,7 @@ func (l *log) ended(err error) error {
 
 // keep publishes a message until it is known to be kept, or never to be.
 func (l *log) keep(ctx context.Context, h header, message []byte) error {
-	if most := l.store.conn.MaxPayload(); int64(len(message)) > most && most > 0 {
-		return fmt.Errorf("a message of %d bytes, but the NATS server takes at most %d", len(message), most)
-	}
+	gone := 0
 	for try := 0; ; try++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) //nolint:wrapcheck // by the caller
@@ -145,7 +165,7 @@ func (l *log) keep(ctx context.Context, h header, message []byte) error {
 			l.kept(h, sequence)
 			return nil
 		}
-		if permanent(err) {
+		if errors.Is(err, nats.ErrConnectionClosed) {
 			return err
 		}
 		if wrongSequence(err) {
@@ -153,8 +173,14 @@ func (l *log) keep(ctx context.Context, h header, message []byte) error {
 				return err
 			}
 		}
-		if try > 0 && try%8 == 0 {
-			l.store.options.Log.Warn("a batch is not kept yet", "shard", l.shard, "tries", try, "error", err)
+		if try%8 == 2 {
+			l.store.options.Log.Warn("a batch is not kept yet: it is tried again", "shard", l.shard, "tries", try+1,
+				"error", err, "hint", hint(err))
+			if err := l.store.gone(ctx); err == nil {
+				gone = 0
+			} else if gone++; gone == goneTries {
+				return err
+			}
 		}
 		pause(ctx, try)
 	}
@@ -197,9 +223,12 @@ func (l *log) kept(h header, sequence uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.number, l.sequence, l.needed = h.number, sequence, h.start
+	if h.part == 0 {
+		l.begin = sequence
+	}
 	if h.kind == batchKind {
 		l.next = h.position + 1
-		l.places.add(h.position, sequence)
+		l.places.add(h.position, l.begin)
 	}
 }
 
@@ -216,10 +245,4 @@ func wrongSequence(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
 		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
-}
-
-// permanent says that trying again is no use.
-func permanent(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
 }

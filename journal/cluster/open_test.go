@@ -14,7 +14,7 @@ func TestOpenRefuses(t *testing.T) {
 	c := natstest.Start(t, natstest.Options{})
 	base := cluster.Options{URL: c.URL(), Replicas: 1}
 	first := open(t, base)
-	small := natstest.Start(t, natstest.Options{MaxPayload: "1MB"})
+	small := natstest.Start(t, natstest.Options{MaxPayload: "512KB"})
 	for name, test := range map[string]struct {
 		change func(*cluster.Options)
 		want   string

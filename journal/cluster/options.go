@@ -3,8 +3,10 @@ package cluster
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,7 +33,8 @@ type Options struct {
 }
 
 const (
-	leastPayload   = 8 << 20               // what max_payload has to be at least
+	mostPart       = 1<<20 - 4<<10         // bytes of a batch in one message: with all headers it has less than leastPayload
+	leastPayload   = 1 << 20               // what max_payload has to be at least: what servers have by themselves
 	publishTimeout = 2 * time.Second       // of one try
 	requestTimeout = 5 * time.Second       // of a read or an administrative request
 	leastPause     = 20 * time.Millisecond // between two tries, doubled each time
@@ -58,7 +61,19 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func (o Options) connection() []nats.Option {
+// servers is the URL without passwords and tokens.
+func (o Options) servers() string {
+	servers := strings.Split(o.URL, ",")
+	for i, s := range servers {
+		_, host, found := strings.Cut(s, "@")
+		if found {
+			servers[i] = host
+		}
+	}
+	return strings.Join(servers, ",")
+}
+
+func (o Options) connection(denied func(error)) []nats.Option {
 	opts := []nats.Option{
 		nats.Name("replyq " + o.Node),
 		nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is repeated by whoever sent it
@@ -68,6 +83,13 @@ func (o Options) connection() []nats.Option {
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(2 * time.Second),
+		nats.IgnoreAuthErrorAbort(), // credentials may be mended, and the connection with them
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			o.Log.Warn("NATS tells of an error", "error", err)
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				denied(err)
+			}
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: it was closed here
 				o.Log.Warn("connection to NATS lost", "error", err)

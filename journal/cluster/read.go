@@ -64,16 +64,21 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		if err != nil {
 			return err //nolint:wrapcheck // by the caller
 		}
-		at = meta.Sequence.Stream
-		record, ok, err := r.take(m.Data)
+		if at = meta.Sequence.Stream; at > end {
+			return l.passed(ctx) // what it ended with was trimmed meanwhile, and all before
+		}
+		record, ok, err := r.take(m.Data, at)
 		if err != nil {
+			if passed := l.passed(ctx); passed != nil {
+				return passed // another owner has trimmed meanwhile
+			}
 			return fmt.Errorf("sequence %d: %w", at, err)
 		}
 		if !ok {
 			continue
 		}
 		l.mu.Lock()
-		l.places.add(record.Position, at)
+		l.places.add(record.Position, r.begin)
 		l.mu.Unlock()
 		if record.Position >= from && !yield(record, nil) {
 			return nil
@@ -81,6 +86,15 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 	}
 	l.through(r.expected)
 	return nil
+}
+
+// passed says so if another owner has the shard.
+func (l *log) passed(ctx context.Context) error {
+	last, err := l.store.tail(ctx, l.shard)
+	if err == nil && last.epoch > l.epoch {
+		err = fmt.Errorf("node %q has epoch %d: %w", last.node, last.epoch, journal.ErrDeposed)
+	}
+	return err
 }
 
 // through corrects the next position by what was read up to the fence: something stale may have been in front of the fence.
@@ -108,10 +122,14 @@ type reader struct {
 	epoch    uint64
 	writer   uint64
 	number   uint64
+
+	batch []byte // its parts so far, if it has several
+	parts uint64 // how many
+	begin uint64 // the sequence of the first
 }
 
-// take looks at the next message, and says whether it is a batch that counts.
-func (r *reader) take(message []byte) (journal.Record, bool, error) {
+// take looks at the next message, and says whether it is a batch that counts, or the last part of one.
+func (r *reader) take(message []byte, at uint64) (journal.Record, bool, error) {
 	h, batch, err := decode(r.shard, message)
 	if err != nil {
 		return journal.Record{}, false, err
@@ -123,7 +141,24 @@ func (r *reader) take(message []byte) (journal.Record, bool, error) {
 		return journal.Record{}, false, nil
 	}
 	r.known, r.epoch, r.writer, r.number = true, h.epoch, h.writer, h.number
-	if h.kind != batchKind || h.position < r.expected {
+	if h.kind != batchKind && h.kind != partKind || h.position < r.expected {
+		return journal.Record{}, false, nil
+	}
+	if h.part == 0 {
+		r.batch, r.parts, r.begin = r.batch[:0], 0, at
+	}
+	if h.part != r.parts {
+		if h.position < r.trimmed() {
+			return journal.Record{}, false, nil // its first parts may be missing
+		}
+		return journal.Record{}, false, fmt.Errorf("part %d of batch %d comes where %d has to: %w", h.part, h.position, r.parts, errDamaged)
+	}
+	r.parts++
+	if h.kind == partKind || h.part > 0 {
+		r.batch = append(r.batch, batch...)
+		batch = r.batch
+	}
+	if h.kind == partKind {
 		return journal.Record{}, false, nil
 	}
 	if h.position != r.expected && h.position > r.trimmed() { // what was trimmed meanwhile may be missing

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -25,6 +27,8 @@ type Store struct {
 	ctx     context.Context //nolint:containedctx // ends at Close
 	cancel  context.CancelFunc
 	trimmer trimmer
+	counts  counts
+	created time.Time // when the stream was made
 
 	mu       sync.Mutex
 	journals map[int]*log // the newest of each shard that was taken
@@ -45,13 +49,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if len(o.Node) > maxNode {
 		return nil, fmt.Errorf("cluster: the node's name has %d bytes: use at most %d", len(o.Node), maxNode)
 	}
-	conn, err := o.connect(ctx)
+	opening, denied := context.WithCancelCause(ctx)
+	defer denied(nil)
+	conn, err := o.connect(opening, denied)
 	if err != nil {
-		return nil, fmt.Errorf("cluster: connect to NATS: %w", err)
+		return nil, fmt.Errorf("cluster: connect to NATS at %s: %w", o.servers(), err)
 	}
 	s := &Store{options: o, conn: conn, journals: map[int]*log{}}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := s.open(ctx); err != nil {
+	if err := s.open(opening); err != nil {
 		s.cancel()
 		conn.Close()
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -85,18 +91,28 @@ func (s *Store) openKept(ctx context.Context) error {
 		if err := s.openStream(ctx); err != nil {
 			return err
 		}
+		if err := s.checkPermissions(ctx); err != nil {
+			return err
+		}
 		return s.openBucket(ctx)
 	})
 }
 
 // connect waits for servers that are not there yet, for as long as ctx lets it.
-func (o Options) connect(ctx context.Context) (conn *nats.Conn, err error) {
-	absent := func(err error) bool { return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) }
+func (o Options) connect(ctx context.Context, denied func(error)) (conn *nats.Conn, err error) {
 	err = o.patiently(ctx, absent, func() error {
-		conn, err = nats.Connect(o.URL, o.connection()...)
+		conn, err = nats.Connect(o.URL, o.connection(denied)...)
 		return err //nolint:wrapcheck // by the caller
 	})
 	return conn, err
+}
+
+// absent says that a server is not there, or not yet.
+func absent(err error) bool {
+	var op *net.OpError
+	var name *net.DNSError
+	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) ||
+		errors.As(err, &op) || errors.As(err, &name)
 }
 
 // patiently does something again and again, while its errors are ones that pass and ctx lets it.
@@ -104,8 +120,11 @@ func (o Options) patiently(ctx context.Context, passing func(error) bool, f func
 	told := time.Time{}
 	for try := 0; ; try++ {
 		err := f()
-		if err == nil || !passing(err) || ctx.Err() != nil {
+		if err == nil || !passing(err) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
 		}
 		if time.Since(told) > openTold {
 			told = time.Now()
@@ -123,15 +142,17 @@ func passing(err error) bool {
 		return false
 	case errors.As(err, &api):
 		return api.Code == 503 || api.ErrorCode == errCodeNoPeers || errors.Is(err, jetstream.ErrStreamNotFound) // just being made
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout),
-		errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded):
-		return true
+	}
+	for _, one := range []error{
+		nats.ErrNoResponders, context.DeadlineExceeded, context.Canceled, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
+		jetstream.ErrNoStreamResponse, nats.ErrNoStreamResponse,
+	} {
+		if errors.Is(err, one) {
+			return true
+		}
 	}
 	return false
 }
-
-// errCodeNoPeers is what a cluster says that has not enough servers, or does not know them yet.
-const errCodeNoPeers = 10005
 
 // Number is drawn when the stream is made.
 func (s *Store) Number() uint32 { return s.number }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -77,7 +78,7 @@ func (s *Store) openStream(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stream %s with %d replicas: %w", s.streamName(), s.options.Replicas, err)
 	}
-	s.stream = stream
+	s.stream, s.created = stream, stream.CachedInfo().Created
 	if err := s.checkFilling(stream.CachedInfo().Config); err != nil {
 		return err
 	}
@@ -124,6 +125,24 @@ func (s *Store) checkStream(has jetstream.StreamConfig) error {
 		return fmt.Errorf("the stream %s takes messages of at most %d bytes: allow %d or more", has.Name, most, leastPayload)
 	}
 	return nil
+}
+
+// checkPermissions does what later is done to the stream, in ways that change nothing. What is not permitted reaches the
+// connection's error handler, which ends ctx.
+func (s *Store) checkPermissions(ctx context.Context) error {
+	_, err := s.js.Publish(ctx, s.subject(0), nil, jetstream.WithExpectStream("-")) // never kept, since it is for another stream
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return fmt.Errorf("publish to %s: %w", s.subject(0), err)
+	}
+	if err := s.stream.Purge(ctx, jetstream.WithPurgeSubject(s.subject(0)+"-")); err != nil { // nobody's subject
+		return fmt.Errorf("purge the stream %s: %w", s.streamName(), err)
+	}
+	messages, err := s.legacy.SubscribeSync(s.subject(0), nats.OrderedConsumer(), nats.BindStream(s.streamName()), nats.DeliverNew(), nats.Context(ctx))
+	if err != nil {
+		return fmt.Errorf("read the stream %s: %w", s.streamName(), err)
+	}
+	return messages.Unsubscribe() //nolint:wrapcheck // by the caller
 }
 
 // openBucket makes the key-value bucket unless it is there.

@@ -104,7 +104,7 @@ func (t *trimmer) trim(ctx context.Context) error {
 		}
 		t.purged = least
 	}
-	info, err := t.store.stream.Info(ctx)
+	info, err := t.store.info(ctx)
 	if err != nil {
 		return err //nolint:wrapcheck // only logged
 	}

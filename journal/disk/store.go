@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/replyq/replyq/internal/histogram"
 	"github.com/replyq/replyq/journal"
 )
 
@@ -36,7 +37,7 @@ type Store struct {
 	ended   chan struct{}         // closed after failure was set
 	failure atomic.Pointer[error] // the first error of the disk
 
-	sizes, latencies histogram
+	sizes, latencies histogram.Counter
 
 	mu       sync.Mutex
 	marks    marks                    // of journals that are not open
