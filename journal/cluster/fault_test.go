@@ -32,6 +32,7 @@ func TestAppendsThroughLostNodes(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := natstest.Start(t, natstest.Options{Nodes: 3, Sync: true})
 			o := cluster.Options{URL: c.URL(), Node: "a", Shards: 1}
 			j := take(t, open(t, o), 0)

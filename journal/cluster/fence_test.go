@@ -45,8 +45,8 @@ func wantContent(t testing.TB, j journal.Journal, want ...string) {
 }
 
 func TestDeposedOwnerKeepsNothing(t *testing.T) {
-	c := natstest.Start(t, natstest.Options{Nodes: 3, Sync: true})
-	o := cluster.Options{URL: c.URL(), Node: "a"}
+	c := shared(t)
+	o := service(t, cluster.Options{URL: c.URL(), Node: "a"})
 	a := take(t, open(t, o), 3)
 	write(t, a, "one", "two")
 	o.Node = "b"
@@ -70,16 +70,16 @@ func TestDeposedOwnerKeepsNothing(t *testing.T) {
 // What a former owner has sent arrives behind another's fence, with every sequence that it can have expected, and even
 // where a server let it in.
 func TestStaleMessages(t *testing.T) {
-	c := natstest.Start(t, natstest.Options{Nodes: 3})
-	o := cluster.Options{URL: c.URL(), Node: "a"}
+	c := shared(t)
+	o := service(t, cluster.Options{URL: c.URL(), Node: "a"})
 	s := open(t, o)
 	write(t, take(t, s, 0), "one", "two")
 	js := jetStream(t, c)
-	stream, err := js.Stream(t.Context(), "REPLYQ_main")
+	stream, err := js.Stream(t.Context(), "REPLYQ_"+o.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, err := stream.GetLastMsgForSubject(t.Context(), "replyq.main.log.0")
+	old, err := stream.GetLastMsgForSubject(t.Context(), "replyq."+o.Name+".log.0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,12 +109,14 @@ func TestStaleMessages(t *testing.T) {
 
 // Several nodes take a shard at the same time, again and again, and append: whatever was confirmed is there, in order.
 func TestRace(t *testing.T) {
-	c := natstest.Start(t, natstest.Options{Nodes: 3})
+	c := shared(t)
+	o := service(t, cluster.Options{URL: c.URL()})
 	const nodes, rounds = 3, 5
 	kept := make(chan string, nodes*rounds*10)
 	done := make(chan error, nodes)
 	for n := range nodes {
-		s := open(t, cluster.Options{URL: c.URL(), Node: fmt.Sprint(n)})
+		o.Node = fmt.Sprint(n)
+		s := open(t, o)
 		go func() { done <- race(t.Context(), s, n, rounds, kept) }()
 	}
 	for range nodes {
@@ -124,7 +126,7 @@ func TestRace(t *testing.T) {
 	}
 	close(kept)
 	times := map[string]int{}
-	for _, b := range content(t, take(t, open(t, cluster.Options{URL: c.URL(), Node: "last"}), 0)) {
+	for _, b := range content(t, take(t, open(t, o), 0)) {
 		times[b]++
 	}
 	n := 0

@@ -176,11 +176,11 @@ func (l *log) keep(ctx context.Context, h header, message []byte) error {
 		if try%8 == 2 {
 			l.store.options.Log.Warn("a batch is not kept yet: it is tried again", "shard", l.shard, "tries", try+1,
 				"error", err, "hint", hint(err))
-			if err := l.store.gone(ctx); err == nil {
-				gone = 0
-			} else if gone++; gone == goneTries {
-				return err
-			}
+		}
+		if away := l.store.gone(ctx, err); away == nil {
+			gone = 0
+		} else if gone++; gone == goneTries {
+			return away
 		}
 		pause(ctx, try)
 	}

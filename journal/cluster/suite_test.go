@@ -2,7 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
-	"sync/atomic"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,7 +13,12 @@ import (
 	"github.com/replyq/replyq/journal/journaltest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		natstest.EndShared()
+		os.Exit(code)
+	}))
+}
 
 // open opens a store that is closed with the test.
 func open(t testing.TB, o cluster.Options) *cluster.Store {
@@ -38,8 +43,11 @@ func take(t testing.TB, s *cluster.Store, shard int) journal.Journal {
 func TestSuite(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
-			c := natstest.Start(t, natstest.Options{Nodes: nodes})
-			var services atomic.Int64
+			t.Parallel()
+			c := shared(t)
+			if nodes == 1 {
+				c = natstest.Start(t, natstest.Options{})
+			}
 			journaltest.Run(t, func(t *testing.T) (journal.Journal, func() (journal.Journal, error)) {
 				o := cluster.Options{URL: c.URL(), Name: fmt.Sprint("s", services.Add(1)), Shards: 2, Replicas: nodes, Node: "a"}
 				s := open(t, o)

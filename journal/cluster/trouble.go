@@ -9,9 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// goneTries is how often a stream has to be missing, seconds apart, until that is believed: servers that have just started
+// goneTries is how often one after the other a stream has to be missing until that is believed, over some 3 s: servers that have just started
 // do not know all streams yet.
-const goneTries = 3
+const goneTries = 8
 
 // Codes of the JetStream API that its Go package has no name for.
 const (
@@ -47,8 +47,12 @@ func hint(err error) string {
 	return ""
 }
 
-// gone says so if the stream is not there any more, or takes nothing for ever.
-func (s *Store) gone(ctx context.Context) error {
+// gone says so if the stream is not there any more, or takes nothing for ever, which a message's error may come from.
+func (s *Store) gone(ctx context.Context, cause error) error {
+	var api *jetstream.APIError
+	if !errors.Is(cause, jetstream.ErrNoStreamResponse) && (!errors.As(cause, &api) || api.ErrorCode != errCodeSealed && !wrongSequence(cause)) {
+		return nil
+	}
 	info, err := s.info(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
