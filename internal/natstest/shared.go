@@ -41,7 +41,7 @@ type longer struct{ testing.TB }
 // TempDir implements [testing.TB].
 func (l longer) TempDir() string {
 	l.Helper()
-	dir, err := os.MkdirTemp("", "natstest") //nolint:usetesting // it outlasts the test
+	dir, err := os.MkdirTemp("", "natstest")
 	if err != nil {
 		l.Fatal(err)
 	}

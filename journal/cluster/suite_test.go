@@ -43,7 +43,6 @@ func take(t testing.TB, s *cluster.Store, shard int) journal.Journal {
 func TestSuite(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
-			t.Parallel()
 			c := shared(t)
 			if nodes == 1 {
 				c = natstest.Start(t, natstest.Options{})
