@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -109,6 +110,10 @@ func (o Options) connect(ctx context.Context, denied func(error)) (conn *nats.Co
 
 // absent says that a server is not there, or not yet.
 func absent(err error) bool {
+	var refused tls.AlertError
+	if errors.As(err, &refused) {
+		return false
+	}
 	var op *net.OpError
 	var name *net.DNSError
 	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) ||
