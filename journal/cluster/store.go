@@ -54,6 +54,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	defer denied(nil)
 	conn, err := o.connect(opening, denied)
 	if err != nil {
+		if errors.Is(err, nats.ErrTLS) && o.Cert == "" {
+			err = fmt.Errorf("%w: the server may require a client's certificate", err)
+		}
 		return nil, fmt.Errorf("cluster: connect to NATS at %s: %w", o.servers(), err)
 	}
 	s := &Store{options: o, conn: conn, journals: map[int]*log{}}
@@ -111,7 +114,7 @@ func (o Options) connect(ctx context.Context, denied func(error)) (conn *nats.Co
 // absent says that a server is not there, or not yet.
 func absent(err error) bool {
 	var refused tls.AlertError
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) || errors.Is(err, nats.ErrTLS) {
 		return false
 	}
 	var op *net.OpError
