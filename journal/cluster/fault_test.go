@@ -11,6 +11,7 @@ import (
 // The stream's leader, or all nodes, end under appends: nothing that was confirmed is lost, nothing is there twice, and
 // appends go on when they can.
 func TestAppendsThroughLostNodes(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(*natstest.Cluster, chan<- struct{}){
 		"leader killed": func(c *natstest.Cluster, done chan<- struct{}) {
 			i := c.Leader("REPLYQ_main")

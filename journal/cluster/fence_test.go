@@ -109,6 +109,7 @@ func TestStaleMessages(t *testing.T) {
 
 // Several nodes take a shard at the same time, again and again, and append: whatever was confirmed is there, in order.
 func TestRace(t *testing.T) {
+	t.Parallel()
 	c := shared(t)
 	o := service(t, cluster.Options{URL: c.URL()})
 	const nodes, rounds = 3, 5

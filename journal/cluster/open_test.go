@@ -11,6 +11,7 @@ import (
 )
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, natstest.Options{})
 	base := cluster.Options{URL: c.URL(), Replicas: 1}
 	first := open(t, base)

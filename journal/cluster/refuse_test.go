@@ -40,6 +40,7 @@ func refused(t *testing.T, o cluster.Options, want string) {
 
 // What the user may not do is told when the store is opened, not when it is needed.
 func TestPermissions(t *testing.T) {
+	t.Parallel()
 	missing := map[string]string{
 		"log":    "replyq.>",
 		"read":   "$JS.API.CONSUMER.CREATE.>",
@@ -86,6 +87,7 @@ func openError(t *testing.T, o cluster.Options) error {
 
 // A server that is too old is refused by what it says of itself.
 func TestOldServer(t *testing.T) {
+	t.Parallel()
 	for version, want := range map[string]string{"2.10.29": "2.11", "1.4.1": "2.11", "strange": "2.11"} {
 		t.Run(version, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed below
@@ -123,6 +125,7 @@ func greet(l net.Listener, version string) {
 
 // Both sides show certificates; a server of another authority, and a client without a certificate, are refused.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca, cert, key := certificates(t, dir)
 	otherDir := t.TempDir()
@@ -192,6 +195,7 @@ func template(serial int64) *x509.Certificate {
 
 // A stream whose settings somebody changed is refused.
 func TestChangedStream(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, natstest.Options{})
 	o := cluster.Options{URL: c.URL(), Replicas: 1}
 	js := jetStream(t, c)

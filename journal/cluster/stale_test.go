@@ -36,6 +36,7 @@ func random(t testing.TB) *rand.Rand {
 
 // An acknowledgement that is lost with its connection: the batch is there once, and the journal goes on.
 func TestLostAcknowledgements(t *testing.T) {
+	t.Parallel()
 	c := shared(t)
 	p := natstest.NewProxy(t, c.Node(0))
 	o := service(t, cluster.Options{URL: p.URL(), Node: "a", Shards: 1})
@@ -64,6 +65,7 @@ func TestLostAcknowledgements(t *testing.T) {
 
 // The server answers no more, while the connection stays.
 func TestHeldAcknowledgement(t *testing.T) {
+	t.Parallel()
 	c := shared(t)
 	p := natstest.NewProxy(t, c.Node(1))
 	o := service(t, cluster.Options{URL: p.URL(), Node: "a", Shards: 1})
@@ -88,6 +90,7 @@ func lastSequence(t testing.TB, c *natstest.Cluster, o cluster.Options) uint64 {
 // and both go on in random order. Whatever an owner was told is kept is read by all later ones; and what one has read, all
 // later ones read as well.
 func TestStaleAppends(t *testing.T) {
+	t.Parallel()
 	c := shared(t)
 	r := random(t)
 	o := service(t, cluster.Options{Shards: 1})
@@ -189,6 +192,7 @@ func short(batches []string) []string {
 
 // The stream is full: appends wait, and go on when there is room.
 func TestFullStream(t *testing.T) {
+	t.Parallel()
 	c := shared(t)
 	o := service(t, cluster.Options{URL: c.URL(), Shards: 1})
 	j := take(t, open(t, o), 0)
@@ -224,6 +228,7 @@ func TestFullStream(t *testing.T) {
 
 // The stream is deleted, or sealed, under its owner: the journal ends, and says why.
 func TestStreamTakenAway(t *testing.T) {
+	t.Parallel()
 	for want, away := range map[string]func(context.Context, jetstream.JetStream, string) error{
 		"was deleted": func(ctx context.Context, js jetstream.JetStream, name string) error {
 			return js.DeleteStream(ctx, name)

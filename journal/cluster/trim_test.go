@@ -13,6 +13,7 @@ import (
 
 // A shard in which nothing happens holds the stream's head, says so, and lets go of it when it trims.
 func TestTrimming(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, natstest.Options{})
 	o := cluster.Options{URL: c.URL(), Replicas: 1, Shards: 3, Node: "a"}
 	s := open(t, o)
