@@ -36,7 +36,7 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		return journal.ErrClosed
 	}
 	l.mu.Lock()
-	r := reader{shard: l.shard, expected: l.from, trimmed: l.trimmed}
+	r := reader{shard: l.shard, expected: l.from, start: l.start, head: l.head}
 	start, end, fresh := l.start, l.sequence, l.number == 0
 	nothing := max(from, l.from) >= l.next && !fresh
 	l.mu.Unlock()
@@ -84,6 +84,11 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 			return nil
 		}
 	}
+	if r.passed { // something stale, or what comes behind another owner's trimming
+		if err := l.passed(ctx); err != nil {
+			return err
+		}
+	}
 	l.through(r.expected)
 	return nil
 }
@@ -106,19 +111,21 @@ func (l *log) through(next journal.Position) {
 	}
 }
 
-// trimmed returns the first position that is not trimmed.
-func (l *log) trimmed() journal.Position {
+// head returns the first position that is not trimmed, and a sequence at or before its.
+func (l *log) head() (from journal.Position, start uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.from
+	return l.from, l.start
 }
 
 // A reader tells what counts in a shard's log: what continues the newest epoch, and the fences of higher ones.
 type reader struct {
 	shard    int
 	expected journal.Position // the next
-	trimmed  func() journal.Position
+	start    uint64           // where the log begins
+	head     func() (from journal.Position, start uint64)
 	known    bool // whether there was a message that counts
+	passed   bool // whether there was one that does not
 	epoch    uint64
 	writer   uint64
 	number   uint64
@@ -134,10 +141,18 @@ func (r *reader) take(message []byte, at uint64) (journal.Record, bool, error) {
 	if err != nil {
 		return journal.Record{}, false, err
 	}
+	from, start := r.head()
+	if at < start {
+		return journal.Record{}, false, nil // trimmed meanwhile
+	}
+	if start > r.start { // all before may be missing
+		r.start, r.known, r.parts = start, false, 0
+	}
 	switch {
 	case h.kind == fenceKind && (!r.known || h.epoch > r.epoch):
 	case !r.known, h.epoch == r.epoch && h.writer == r.writer && h.number == r.number+1:
 	default: // stale
+		r.passed = true
 		return journal.Record{}, false, nil
 	}
 	r.known, r.epoch, r.writer, r.number = true, h.epoch, h.writer, h.number
@@ -148,7 +163,7 @@ func (r *reader) take(message []byte, at uint64) (journal.Record, bool, error) {
 		r.batch, r.parts, r.begin = r.batch[:0], 0, at
 	}
 	if h.part != r.parts {
-		if h.position < r.trimmed() {
+		if h.position < from {
 			return journal.Record{}, false, nil // its first parts may be missing
 		}
 		return journal.Record{}, false, fmt.Errorf("part %d of batch %d comes where %d has to: %w", h.part, h.position, r.parts, errDamaged)
@@ -161,7 +176,7 @@ func (r *reader) take(message []byte, at uint64) (journal.Record, bool, error) {
 	if h.kind == partKind {
 		return journal.Record{}, false, nil
 	}
-	if h.position != r.expected && h.position > r.trimmed() { // what was trimmed meanwhile may be missing
+	if h.position != r.expected && h.position > from { // what was trimmed meanwhile may be missing
 		return journal.Record{}, false, fmt.Errorf("batch %d comes where %d has to: %w", h.position, r.expected, errDamaged)
 	}
 	r.expected = h.position + 1

@@ -1,0 +1,93 @@
+package cluster_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/replyq/replyq/journal"
+	"github.com/replyq/replyq/journal/cluster"
+)
+
+// Reading goes on behind what is trimmed meanwhile: of what is not trimmed, nothing is missing.
+func TestReadBesideTrim(t *testing.T) {
+	t.Parallel()
+	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 2})
+	j := take(t, open(t, o), 0)
+	large := string(make([]byte, 2<<20)) // more than the reader has in hand
+	for i := range 30 {
+		write(t, j, fmt.Sprint(i, large))
+	}
+	const trimmed = 25
+	var got []journal.Position
+	for r, err := range j.Read(t.Context(), 0) {
+		if err != nil {
+			t.Fatalf("after %v: %v", got, err)
+		}
+		if got = append(got, r.Position); len(got) == 1 {
+			if err := j.Trim(t.Context(), trimmed); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	kept := 0
+	for _, p := range got {
+		if p >= trimmed {
+			kept++
+		}
+	}
+	if kept != 30-trimmed+1 {
+		t.Errorf("read the batches %v, want all from %d to 30", got, trimmed)
+	}
+}
+
+// An owner that was deposed reads, while the next one trims: what it yields is the beginning of the log, and then it learns
+// that it is deposed, or it has all.
+func TestReadOfDeposedOwner(t *testing.T) {
+	t.Parallel()
+	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 1})
+	j := take(t, open(t, o), 0)
+	large := string(make([]byte, 2<<20))
+	for i := range 20 {
+		write(t, j, fmt.Sprint(i, large))
+	}
+	var next journal.Position
+	for r, err := range j.Read(t.Context(), 0) {
+		if err != nil {
+			if !errors.Is(err, journal.ErrDeposed) {
+				t.Errorf("after batch %d: %v, want ErrDeposed", next, err)
+			}
+			return
+		}
+		if next++; r.Position != next {
+			t.Fatalf("batch %d comes where %d has to", r.Position, next)
+		}
+		if next == 1 {
+			b := take(t, open(t, o), 0)
+			write(t, b, "another's")
+			if err := b.Trim(t.Context(), 21); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if next != 20 {
+		t.Errorf("reading ended without an error after %d of 20 batches", next)
+	}
+}
+
+// Figures count what was appended.
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 1})
+	s := open(t, o)
+	j := take(t, s, 0)
+	write(t, j, "five!", string(make([]byte, 3<<20)))
+	f := s.Figures()
+	if f.Batches != 2 || f.Bytes != 5+3<<20 || f.Size.Quantile(0.5) != 7 || f.Latency.Count() != 2 || f.Latency.Sum == 0 {
+		t.Errorf("Figures: %+v", f)
+	}
+	space, err := s.Space(t.Context())
+	if err != nil || space.Bytes < f.Bytes || space.Limit != 0 {
+		t.Errorf("Space: %+v, %v; want at least %d bytes and no limit", space, err, f.Bytes)
+	}
+}
