@@ -74,6 +74,9 @@ var provoked = map[string]string{
 	"JOURNAL_SLOW":        "../server/stall_test.go TestStalledPlainCalls",
 	"JOURNAL_FAILED":      "../server/stall_test.go TestJournalFailed",
 	"OWNER_CHANGED":       "../server/owner_test.go TestOwnerChanged",
+	"OWNER_UNREACHABLE":   "../server/relay_test.go TestNobodyServes",
+	"NOT_REPLICATED":      "../server/reach_test.go TestClusterIsNotRelayed",
+	"TENANT_MISMATCH":     "../server/relay_test.go TestRelayedIdentityIsProven",
 	"INTERNAL":            "../server/edges_test.go TestPanic",
 }
 

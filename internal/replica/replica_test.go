@@ -24,28 +24,24 @@ type place struct {
 	mu      sync.Mutex
 	broker  *broker.Broker
 	address string
+	unready bool
 	changed chan struct{} // cap 1
 }
 
-func (p *place) set(b *broker.Broker, address string) {
+func (p *place) set(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.broker, p.address = b, address
+	change()
 	select {
 	case p.changed <- struct{}{}:
 	default:
 	}
 }
 
-func (p *place) SetReady(ready bool) {
-	p.mu.Lock()
-	p.unready = !ready
-	p.mu.Unlock()
-	p.set(p.owns(), "") // wakes until
-}
-
-func (p *place) Own(b *broker.Broker)  { p.set(b, "") }
-func (p *place) Relay(address string)  { p.set(nil, address) }
+func (p *place) Own(b *broker.Broker)  { p.set(func() { p.broker, p.address = b, "" }) }
+func (p *place) Relay(address string)  { p.set(func() { p.broker, p.address = nil, address }) }
+func (p *place) SetReady(ready bool)   { p.set(func() { p.unready = !ready }) }
+func (p *place) ready() bool           { p.mu.Lock(); defer p.mu.Unlock(); return !p.unready }
 func (p *place) owns() *broker.Broker  { p.mu.Lock(); defer p.mu.Unlock(); return p.broker }
 func (p *place) relays(to string) bool { p.mu.Lock(); defer p.mu.Unlock(); return p.address == to }
 
@@ -159,6 +155,10 @@ func TestReplicas(t *testing.T) {
 
 	next.store.Conn().Close() // it can renew nothing, as if it was cut off
 	other.until(t, "the other one serves", func() bool { return other.owns() != nil })
+	next.until(t, "it says that it is not ready", func() bool { return !next.ready() })
+	if !other.ready() {
+		t.Error("the one that serves is not ready")
+	}
 	if got := other.owns().Contents(); got.Messages != 2 {
 		t.Errorf("%d messages are left, want 2", got.Messages)
 	}
