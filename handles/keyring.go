@@ -221,10 +221,10 @@ func (r *KeyRing) Fingerprints() (mint string, accept []string) {
 		if k.root == nil || k.dropped {
 			continue
 		}
-		print := fmt.Sprintf("%02x-%x", id, k.root.prove("fingerprint v1", nil)[:8])
-		accept = append(accept, print)
+		mark := fmt.Sprintf("%02x-%x", id, k.root.prove("fingerprint v1", nil)[:8])
+		accept = append(accept, mark)
 		if uint8(id) == state.mint {
-			mint = print
+			mint = mark
 		}
 	}
 	return mint, accept
