@@ -81,8 +81,8 @@ func (c *moveCmd) move(ctx context.Context, std streams, from *disk.Store, log *
 	}
 	fmt.Fprintf(std.out, "moved: store %08x, %d shards, %d batches, %d bytes, to the service %q\n", from.Number(), from.Shards(), m.batches, m.bytes, c.NATSName)
 	fmt.Fprintf(std.out, "Give every replica the file of keys that the server had: --key-file, or without one a copy of %s\n", from.Keys())
-	fmt.Fprintf(std.out, "and start them with: --nats-url … --nats-name %s --nats-replicas %d --shards %d, and --cluster-name if the server had one\n",
-		c.NATSName, c.NATSReplicas, from.Shards())
+	fmt.Fprintf(std.out, "and start them with: --nats-url … --nats-name %s --nats-replicas %d, and --cluster-name if the server had one\n",
+		c.NATSName, c.NATSReplicas)
 	return nil
 }
 

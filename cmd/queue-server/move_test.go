@@ -229,7 +229,7 @@ func TestMove(t *testing.T) {
 	}
 
 	code, out := execute("move", "--data-dir", dir, "--nats-url", nats.URL(), "--nats-replicas", "1")
-	if code != exitOK || !strings.Contains(out, "--shards 3") || !strings.Contains(out, filepath.Join(dir, "handle-keys")) {
+	if code != exitOK || !strings.Contains(out, "3 shards") || !strings.Contains(out, filepath.Join(dir, "handle-keys")) {
 		t.Fatalf("move = %d, %s", code, out)
 	}
 	if code, out := execute("check", dir); code != exitOK {
@@ -242,7 +242,7 @@ func TestMove(t *testing.T) {
 		t.Errorf("move again = %d, %s", code, out)
 	}
 
-	moved, err := cluster.Open(t.Context(), cluster.Options{URL: nats.URL(), Replicas: 1, Shards: 3, Node: "test"})
+	moved, err := cluster.Open(t.Context(), cluster.Options{URL: nats.URL(), Replicas: 1, Node: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestMove(t *testing.T) {
 		t.Errorf("in NATS there is %+v of store %d, on disk there was %+v of %d", found, moved.Number(), kept, store.Number())
 	}
 
-	c, _ = serveIn(t, "--nats-url", nats.URL(), "--nats-replicas", "1", "--shards", "3", "--key-file", filepath.Join(dir, "handle-keys"), "--node", "a")
+	c, _ = serveIn(t, "--nats-url", nats.URL(), "--nats-replicas", "1", "--key-file", filepath.Join(dir, "handle-keys"), "--node", "a")
 	if diff := cmp.Diff(before, s.messages(t, c), protocmp.Transform()); diff != "" {
 		t.Errorf("messages (-before +after):\n%s", diff)
 	}

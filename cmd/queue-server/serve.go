@@ -32,7 +32,7 @@ type serveCmd struct {
 	DataDir       string        `env:"REPLYQ_DATA_DIR" placeholder:"DIR" help:"Keep everything in this directory, so that it survives; made if it does not exist. Without it nothing does."`
 	FsyncInterval time.Duration `env:"REPLYQ_FSYNC_INTERVAL" placeholder:"TIME" help:"Confirm without waiting for the disk, and fsync this often: a power cut loses what came since. Default: fsync before each confirmation."`
 	MinFreeSpace  byteSize      `env:"REPLYQ_MIN_FREE_SPACE" placeholder:"SIZE" help:"With less room on the disk, new messages and pipes are refused (a twentieth of the file system, 128MiB to 2GiB)."`
-	Shards        int           `env:"REPLYQ_SHARDS" placeholder:"N" help:"How many parts queues are spread over; fixed when a data directory, or a service in NATS, is made (1; in NATS 8)."`
+	Shards        int           `env:"REPLYQ_SHARDS" placeholder:"N" help:"How many parts queues are spread over; fixed when a data directory, or a service in NATS, is made (what it has; for a new one 1, and in NATS 8)."`
 	AllowTmpfs    bool          `env:"REPLYQ_ALLOW_TMPFS" help:"Take a data directory in memory, which survives the process and not the machine. For tests."`
 
 	natsFlags

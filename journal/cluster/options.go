@@ -16,7 +16,7 @@ import (
 type Options struct {
 	URL         string // of one or more servers, with commas between
 	Name        string // of the service: several may share a cluster. "" is "main"
-	Shards      int    // how many, fixed when the stream is made; 0 is 8
+	Shards      int    // how many, fixed when the stream is made; 0 is what it has, and 8 for a new one
 	Replicas    int    // of the stream, fixed when it is made; 0 is 3
 	Credentials string // file with the user's credentials
 	CA          string // file with the authorities that vouch for the servers
@@ -33,7 +33,8 @@ type Options struct {
 }
 
 const (
-	mostPart       = 1<<20 - 4<<10         // bytes of a batch in one message: with all headers it has less than leastPayload
+	mostPart       = 1<<20 - 4<<10 // bytes of a batch in one message: with all headers it has less than leastPayload
+	defaultShards  = 8
 	leastPayload   = 1 << 20               // what max_payload has to be at least: what servers have by themselves
 	publishTimeout = 2 * time.Second       // of one try
 	requestTimeout = 5 * time.Second       // of a read or an administrative request
@@ -48,9 +49,6 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`) //nolint:gochecknogl
 func (o Options) withDefaults() Options {
 	if o.Name == "" {
 		o.Name = "main"
-	}
-	if o.Shards == 0 {
-		o.Shards = 8
 	}
 	if o.Replicas == 0 {
 		o.Replicas = 3

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (s *Store) config() jetstream.StreamConfig {
 		Metadata: map[string]string{
 			metaFormat: strconv.Itoa(format),
 			metaNumber: strconv.FormatUint(uint64(number), 10),
-			metaShards: strconv.Itoa(s.options.Shards),
+			metaShards: strconv.Itoa(cmp.Or(s.options.Shards, defaultShards)),
 		},
 	}
 	if s.options.Fill {
@@ -94,6 +95,9 @@ func (s *Store) checkStream(has jetstream.StreamConfig) error {
 	s.number = uint32(number)
 	if s.options.Number != 0 && s.options.Number != s.number {
 		return fmt.Errorf("the stream %s is of store %d, not %d: use another name", has.Name, s.number, s.options.Number)
+	}
+	if shards, err := strconv.ParseUint(has.Metadata[metaShards], 10, 16); err == nil && s.options.Shards == 0 {
+		s.options.Shards = int(shards)
 	}
 	want := s.config()
 	for _, c := range []struct {
