@@ -9,6 +9,7 @@
 //	REPLYQ_NODE_DIR       folder with the node_modules of node/package.json
 //	REPLYQ_SKIP_POLYGLOT  not empty: leave out Python and Node
 //	REPLYQ_RACE           not empty: build queue-server with the race detector, whatever REPLYQ_BIN says
+//	REPLYQ_TOPOLOGY       cluster: servers are replicas of a service of three, over NATS; see topology_test.go
 //	REPLYQ_LOAD           how many requests each waiter of the load test makes
 //	REPLYQ_SOAK           how many times longer, or larger, the tests of overload are
 package integration_test
@@ -47,8 +48,9 @@ func run(m *testing.M) (code int) {
 	if queueServer, err = findServer(dir); err != nil {
 		return failed(err)
 	}
-	stubs.dir = dir
+	stubs.dir, sharedNATS.dir = dir, dir
 	code = m.Run()
+	sharedNATS.stop()
 	if left := children.killAll(); len(left) > 0 {
 		return failed(fmt.Errorf("processes left behind: %v", left))
 	}

@@ -38,6 +38,9 @@ func startServer(t *testing.T, flags ...string) *server {
 
 func startServerAt(t *testing.T, addr string, flags ...string) *server {
 	t.Helper()
+	if replicated() {
+		return startReplicated(t, addr, flags...)
+	}
 	s := launchServer(t, exec.Command(queueServer, serverFlags(addr, flags...)...))
 	s.awaitServing(t)
 	return s

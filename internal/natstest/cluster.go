@@ -133,6 +133,21 @@ func (c *Cluster) AwaitCurrent(stream string) {
 	})
 }
 
+// Delete deletes streams.
+func (c *Cluster) Delete(streams ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return c.once(ctx, func(ctx context.Context, js jetstream.JetStream) error {
+		var errs []error
+		for _, s := range streams {
+			if err := js.DeleteStream(ctx, s); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+				errs = append(errs, fmt.Errorf("delete stream %s: %w", s, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
 // Wait waits until JetStream can be used: a meta leader is there and a stream can be made on as many nodes as there are.
 func (c *Cluster) Wait() {
 	c.t.Helper()
