@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -84,6 +85,9 @@ func TestP26BadInput(t *testing.T) {
 	before := s.queues(s.ctx, t)
 	for _, row := range badinput.Rows(fixture) {
 		t.Run(row.Name, func(t *testing.T) {
+			if why := tooGood(row.Name); why != "" {
+				t.Skip(why)
+			}
 			answer, got, err := badinput.Plain(s.ctx, s.conn, row.Method, row.Request)
 			if err != nil {
 				t.Error(err)
@@ -122,7 +126,7 @@ func TestBadInputAtOnce(t *testing.T) {
 	fixture, stop := s.prepare(t)
 	defer stop()
 	before := s.queues(s.ctx, t)
-	rows := badinput.Rows(fixture)
+	rows := slices.DeleteFunc(badinput.Rows(fixture), func(r badinput.Row) bool { return tooGood(r.Name) != "" })
 	errs := make(chan error)
 	for _, row := range rows {
 		go func() {

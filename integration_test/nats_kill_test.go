@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -53,11 +54,11 @@ func (n *shift) refused(during time.Duration) {
 	n.test.Helper()
 	ctx, stop := context.WithTimeout(n.test.Context(), during)
 	defer stop()
-	slowest := make(chan time.Duration)
-	for i, r := range n.replicas {
+	slowest, name := make(chan time.Duration), fmt.Sprintf("refused%x.", n.random.Uint64())
+	for _, r := range n.replicas {
 		stub := r.stub(n.test)
 		go func() {
-			slowest <- n.refusedBy(ctx, stub, history.ID{Producer: "refused" + r.name + n.name, Counter: i})
+			slowest <- n.refusedBy(ctx, stub, history.ID{Producer: name + r.name})
 		}()
 	}
 	for range n.replicas {
