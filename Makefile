@@ -66,7 +66,7 @@ image: ## container image of queue-server (needs a Docker engine)
 ##@ Check it
 
 .PHONY: test
-test: check-generated lint unit journals model simulation integration ## all checks and all tests: what CI runs
+test: check-generated lint unit journals model simulation integration replicated ## all checks and all tests: what CI runs
 	@echo 'make test: all checks passed'
 
 .PHONY: check-generated
@@ -159,6 +159,14 @@ integration: build $(TOOLS)/nats-server $(VENV)/.stamp $(NODE)/node_modules/.sta
 	REPLYQ_PYTHON='$(CURDIR)/$(VENV)/bin/python' \
 	REPLYQ_NODE_DIR='$(CURDIR)/$(NODE)' \
 	$(GO) test $(INTEGRATIONFLAGS) -count=1 -timeout 15m ./integration_test
+
+# The tests that say something about any service, against one of three replicas; those that stop, kill or measure their
+# server are about one.
+REPLICATED := ^Test(Story[A-J]|P14|P15|P16|P26Bad|BadInputAtOnce|Promise1EndsForThose|Session|APIKeys|Reflection)
+.PHONY: replicated
+replicated: build $(TOOLS)/nats-server ## the story and the catalogue of errors against three replicas over three NATS servers
+	REPLYQ_BIN='$(CURDIR)/bin' REPLYQ_TOPOLOGY=cluster REPLYQ_SKIP_POLYGLOT=1 \
+	$(GO) test $(INTEGRATIONFLAGS) -count=1 -timeout 15m -run '$(REPLICATED)' ./integration_test
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (10s)
