@@ -140,7 +140,7 @@ func (r *wholeRun) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
 // TempDir implements [testing.TB].
 func (r *wholeRun) TempDir() string {
 	r.Helper()
-	dir, err := os.MkdirTemp(r.dir, "nats-") //nolint:usetesting // it outlives the test
+	dir, err := os.MkdirTemp(r.dir, "nats-")
 	if err != nil {
 		r.Fatal(err)
 	}
