@@ -10,7 +10,7 @@ func TestP01Partitions(t *testing.T) {
 	t.Parallel()
 	s := startService(t, true)
 	for _, cycle := range []func(*shift){(*shift).ownerWithoutNATS, (*shift).ownerWithoutPeers, (*shift).leaderWithoutOthers} {
-		s.shifts(cycle)
+		s.shifts(anyOrder(), cycle)
 	}
 	s.stop()
 }
@@ -44,11 +44,11 @@ func (n *shift) ownerWithoutPeers() {
 	f.over(n.replicas[owner].peers.Heal)
 }
 
-// leaderWithoutOthers leaves a NATS server its clients, which are told nothing.
+// leaderWithoutOthers leaves a NATS server its clients, which are told nothing: they have to find out, and go to another one.
 func (n *shift) leaderWithoutOthers() {
 	leader := n.nats.Leader(logStream)
 	f := n.strike("the leader of the logs cut off from the other NATS servers", func() { n.nats.Isolate(leader) })
-	f.back()
+	f.backForAll()
 	n.last(lasting)
 	f.over(n.nats.Heal)
 	n.nats.AwaitCurrent(logStream)

@@ -57,6 +57,7 @@ type Replica struct {
 	going    *goodbye       // nil until Leave is called
 	resting  time.Time      // it does not take over before
 	relays   string         // the owner's address that the server was told
+	strayed  time.Time      // when it looked for another NATS server last
 	differs  string         // the node whose keys were found to be others
 	unready  bool           // as the server was told
 	ends     sync.WaitGroup // brokers that are being closed
@@ -129,6 +130,7 @@ func (r *Replica) run() {
 	for {
 		r.election.step(r.ctx)
 		r.act()
+		r.stray()
 		r.show()
 		var failed <-chan error
 		if r.broker != nil {
