@@ -19,7 +19,7 @@ import (
 func TestP01KilledNATSLeaders(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	s.shifts(func(n *shift) {
+	s.shifts(anyOrder(), func(n *shift) {
 		leader := s.nats.Leader(logStream)
 		f := n.strike("the leader of the logs killed", func() { s.nats.Kill(leader) })
 		f.backForAll()
@@ -34,7 +34,7 @@ func TestP01KilledNATSLeaders(t *testing.T) {
 func TestP24NATSLost(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	s.shifts(func(n *shift) {
+	s.shifts(anyOrder(), func(n *shift) {
 		f := n.strike("NATS lost", func() { eachNode(s, s.nats.Kill) })
 		n.refused(5*time.Second + time.Duration(s.random.Int64N(int64(5*time.Second))))
 		f.over(func() { eachNode(s, s.nats.Restart) })

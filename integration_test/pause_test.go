@@ -11,7 +11,7 @@ import (
 func TestP07PausedOwners(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	s.shifts(func(n *shift) {
+	s.shifts(strict(), func(n *shift) {
 		owner := s.awaitOwner()
 		f := n.strike("the owner paused", func() { s.replicas[owner].signal(t, syscall.SIGSTOP) })
 		s.awaitOwner(owner)
@@ -26,7 +26,7 @@ func TestP07PausedOwners(t *testing.T) {
 func TestP01PausedNATSLeaders(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	s.shifts(func(n *shift) {
+	s.shifts(anyOrder(), func(n *shift) {
 		leader := s.nats.Leader(logStream)
 		f := n.strike("the leader of the logs paused", func() { s.nats.Pause(leader) })
 		f.back()

@@ -10,7 +10,7 @@ import (
 func TestP01KilledReplicas(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	s.shifts(func(n *shift) {
+	s.shifts(strict(), func(n *shift) {
 		n.kill("the owner killed", s.awaitOwner())
 		n.pass(time.Second)
 		n.kill("a relay killed", s.relay())

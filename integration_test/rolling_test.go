@@ -35,7 +35,7 @@ func TestP23RollingRestart(t *testing.T) {
 			})
 			f.backForAll()
 		}
-		n.finish()
+		n.finish(anyOrder())
 		seen.check(t)
 	}
 	s.stop()

@@ -115,16 +115,16 @@ func isProducer(load string, id history.ID) bool {
 }
 
 // finish ends the load: nothing may be lost, nobody hang, and nothing old be said.
-func (n *shift) finish() *history.Report {
+func (n *shift) finish(rules history.Rules) *history.Report {
 	n.test.Helper()
 	for _, what := range n.order {
 		n.test.Logf("%s: %v at most", what, n.slow[what].Round(10*time.Millisecond))
 	}
-	return n.trial.finish(strict())
+	return n.trial.finish(rules)
 }
 
 // shifts has a cycle of faults happen under a load; in `make soak-cluster` twice under each of many loads.
-func (s *service) shifts(cycle func(n *shift)) {
+func (s *service) shifts(rules history.Rules, cycle func(n *shift)) {
 	s.t.Helper()
 	for range scaled(s.t, 1) {
 		n := s.begin()
@@ -132,6 +132,6 @@ func (s *service) shifts(cycle func(n *shift)) {
 			n.pass(time.Second)
 			cycle(n)
 		}
-		n.finish()
+		n.finish(rules)
 	}
 }
