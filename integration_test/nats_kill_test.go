@@ -23,6 +23,7 @@ func TestP01KilledNATSLeaders(t *testing.T) {
 		leader := s.nats.Leader(logStream)
 		f := n.strike("the leader of the logs killed", func() { s.nats.Kill(leader) })
 		f.backForAll()
+		s.awaitLeader(leader)
 		n.pass(2 * time.Second)
 		f.over(func() { s.nats.Restart(leader) })
 		s.nats.AwaitCurrent(logStream)

@@ -3,6 +3,8 @@ package integration_test
 import (
 	"testing"
 	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // The network between parts of a service is cut under load, and heals.
@@ -27,6 +29,7 @@ func (n *shift) ownerWithoutNATS() {
 		}
 	})
 	f.back()
+	n.awaitOwner(owner)
 	n.last(lasting)
 	f.over(func() {
 		for _, p := range n.replicas[owner].toNATS {
@@ -41,6 +44,11 @@ func (n *shift) ownerWithoutPeers() {
 	f := n.strike("the owner cut off from the other replicas", n.replicas[owner].peers.Swallow)
 	f.back()
 	n.last(lasting)
+	for i, r := range n.replicas {
+		if i != owner {
+			r.awaitHealth(n.test, healthpb.HealthCheckResponse_NOT_SERVING)
+		}
+	}
 	f.over(n.replicas[owner].peers.Heal)
 }
 
@@ -49,6 +57,7 @@ func (n *shift) leaderWithoutOthers() {
 	leader := n.nats.Leader(logStream)
 	f := n.strike("the leader of the logs cut off from the other NATS servers", func() { n.nats.Isolate(leader) })
 	f.backForAll()
+	n.awaitLeader(leader)
 	n.last(lasting)
 	f.over(n.nats.Heal)
 	n.nats.AwaitCurrent(logStream)

@@ -169,6 +169,12 @@ func (s *service) awaitOwner(not ...int) (owner int) {
 	return owner
 }
 
+// awaitLeader waits until a NATS server other than this one leads the logs.
+func (s *service) awaitLeader(not int) {
+	s.t.Helper()
+	eventually(s.t, "another NATS server leads", func() bool { return s.nats.Leader(logStream) != not })
+}
+
 // relay is a replica that does not serve.
 func (s *service) relay() int { return (s.awaitOwner() + 1 + s.random.IntN(replicas-1)) % replicas }
 
