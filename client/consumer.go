@@ -53,6 +53,8 @@ type Consumer struct {
 	err       error      // why it is over
 	isOver    bool
 	stopping  bool // Stop was asked for, or all deliveries of a limit have come
+	asked     bool // the replica that goes away was asked to deliver no more
+	moving    bool // so that when it ends, it goes on at another one
 	arrivals  int  // deliveries that have come
 	unwatch   func() bool
 	retry     *time.Timer

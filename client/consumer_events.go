@@ -39,24 +39,66 @@ func (s *Consumer) result(r *result) {
 			s.tell(s.find(p.GetMessageId(), p.GetAttempt()), ErrLeaseLost)
 		}
 	}
-	if r.done {
+	switch {
+	case r.done && s.moves():
+		s.goOn()
+	case r.done:
 		s.finish(ErrStopped)
 	}
+}
+
+// moveOn has the replica, which goes away, deliver nothing more, so that the consumer can go on at another one when all that it
+// holds is settled. With a grace it need not wait for that.
+func (s *Consumer) moveOn() {
+	s.mu.Lock()
+	move := s.config.DisconnectGrace == 0 && s.running && !s.stopping && !s.asked && !s.isOver
+	if move {
+		s.asked, s.moving = true, true
+	}
+	s.mu.Unlock()
+	if move {
+		s.submitStop()
+	}
+}
+
+// moves tells whether the consumer has ended only to go on. What was asked of a replica may be done by the next one, if the
+// connection is lost meanwhile.
+func (s *Consumer) moves() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moves := s.moving && !s.stopping && !s.isOver && (s.config.MaxDeliveries == 0 || s.arrivals < s.config.MaxDeliveries)
+	s.moving = false
+	return moves
+}
+
+// goOn opens the consumer again after its end: then nothing is held any more.
+func (s *Consumer) goOn() {
+	s.mu.Lock()
+	arrivals := s.arrivals
+	s.mu.Unlock()
+	s.body = s.request(nil, arrivals)
+	if err := s.link.submitNow(&s.operation); err != nil {
+		s.finish(err)
+	}
+}
+
+func (s *Consumer) submitStop() {
+	t := newTask(opStop, nil)
+	t.body = appendRequest(t.body, opStop, &queuepb.StopConsumingRequest{ConsumerId: s.config.ConsumerID})
+	_ = s.link.submitNow(&t.operation) // fails only when the client is closed, which ends the consumer as well
 }
 
 func (s *Consumer) registered() {
 	s.mu.Lock()
 	first := !s.running && !s.isOver
-	s.running = true
+	s.running, s.asked = true, false
 	held, stopping := s.held.all(), s.stopping
 	s.mu.Unlock()
 	if first {
 		close(s.started)
 	}
 	if stopping { // the server has forgotten that with the stream
-		t := newTask(opStop, nil)
-		t.body = appendRequest(t.body, opStop, &queuepb.StopConsumingRequest{ConsumerId: s.config.ConsumerID})
-		_ = s.link.submitNow(&t.operation) // fails only when the client is closed, which ends the consumer as well
+		s.submitStop()
 	}
 	// Which of the leases it still has, a consumer that has come back learns by extending them.
 	s.extend(held)

@@ -166,6 +166,9 @@ func (l *link) read(s *stream) error {
 		if leaving && !l.holds(s) {
 			return errMovingOn
 		}
+		if away != nil && s.replicated {
+			l.moveConsumers()
+		}
 	}
 }
 
@@ -213,6 +216,21 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 		l.mu.Unlock()
 	}
 	return leaving
+}
+
+// moveConsumers tells consumers that they are about to go on at another replica.
+func (l *link) moveConsumers() {
+	var consumers []*Consumer
+	l.mu.Lock()
+	for _, op := range l.ops.All() {
+		if c, ok := (*op).sink.(*Consumer); ok {
+			consumers = append(consumers, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range consumers {
+		c.moveOn()
+	}
 }
 
 // holds tells whether deliveries are held that would be lost if the stream ended. Another replica has those that wait for their
