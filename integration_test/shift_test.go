@@ -27,12 +27,12 @@ const (
 )
 
 // begin starts a load on the service.
-func (s *service) begin() *shift { return s.beginWith(faultload.Config{}) }
+func (s *service) begin() *shift { return s.beginWith(faultload.Config{Grace: shiftGrace}) }
 
 func (s *service) beginWith(config faultload.Config) *shift {
 	s.t.Helper()
 	config.Seed, config.Name = s.random.Uint64(), fmt.Sprintf("s%x.", s.random.Uint32())
-	config.Producers, config.Pace, config.Grace = shiftProducers, shiftPace, shiftGrace
+	config.Producers, config.Pace = shiftProducers, shiftPace
 	config.Connect = func(i int) (*client.Client, error) { return s.connect(i) }
 	n := &shift{service: s, trial: startTrial(s.t, config), name: config.Name, slow: make(map[string]time.Duration)}
 	n.await("the beginning", time.Now(), 0, shiftProducers)
