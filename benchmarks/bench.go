@@ -28,7 +28,7 @@ func (b *bench) run() error {
 	var failed []error
 	ran := false
 	for _, c := range cases() {
-		if !b.choose(c) {
+		if c.long && b.quick || !b.choose(c) {
 			continue
 		}
 		ran = true

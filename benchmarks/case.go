@@ -19,6 +19,8 @@ type benchCase struct {
 	// settles says that messages have no answers: they are counted as done when the worker has had them and the server
 	// has none left, and they have to be the ones that were enqueued.
 	settles bool
+	// long says that it is left out of quick runs.
+	long bool
 	// remark says something about the records of a shape, or nothing; nil: nothing.
 	remark func([]record) string
 	// run does what is not a matter of shapes and rounds; nil otherwise.
@@ -29,7 +31,8 @@ type benchCase struct {
 func cases() []*benchCase {
 	return []*benchCase{
 		requestReply(), plainCall(), openLoop(), enqueueAck(), streamedReplies(), fanOut(), forwardChain(), durableEnqueue(), durableRequest(),
-		idleCost(), depthCost(), diskChurn(), diskRecovery(),
+		clusterEnqueue(), clusterCall(),
+		idleCost(), depthCost(), diskChurn(), diskRecovery(), clusterTakeover(),
 	}
 }
 
@@ -47,6 +50,12 @@ const (
 	systemDisk       = "replyq-disk"
 	systemDiskBatch  = "replyq-disk-batch"
 	systemFsync      = "write-fsync"
+	systemCluster    = "replyq-cluster"
+	systemClustered  = "replyq-cluster-batch"
+	systemRelayed    = "replyq-relayed"
+	systemOwner      = "replyq-owner"
+	systemR3         = "jetstream-r3-sync"
+	systemR3Append   = "r3-append"
 	systemGRPCEcho   = "grpc-echo"
 	systemGRPCStream = "grpc-stream"
 	systemGRPCRelay  = "grpc-relay"
@@ -103,7 +112,9 @@ func withBuilds(all []*contestant, builds map[string]string) []*contestant {
 	var out []*contestant
 	for _, c := range all {
 		out = append(out, c)
-		if c.System != systemReplyq && c.System != systemDisk && c.System != systemDiskBatch {
+		switch c.System {
+		case systemReplyq, systemDisk, systemDiskBatch, systemCluster, systemClustered, systemRelayed, systemOwner:
+		default:
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(builds)) {
@@ -118,6 +129,9 @@ func withBuilds(all []*contestant, builds map[string]string) []*contestant {
 
 // starterOf finds what a job asks for.
 func starterOf(j *job) (starter, error) {
+	if j.Role == roleNode {
+		return startNATSNode, nil
+	}
 	for _, c := range cases() {
 		for _, s := range c.Systems {
 			if c.Name != j.Case || s.System != j.System {

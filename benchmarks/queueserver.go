@@ -11,14 +11,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// queue-server itself, with a journal on disk: built from this checkout, and started with nothing but a data directory.
+// queue-server itself: built from this checkout, and started with nothing but a data directory, or as one of several replicas.
 
 // A queueServer is a running one.
 type queueServer struct {
 	folder string // with the binary, and the data directory unless it is somebody else's
+	flags  []string
 	addr   string
 	cmd    *exec.Cmd
 	log    chan string // its lines
@@ -48,6 +50,7 @@ func newQueueServer() (*queueServer, error) {
 		return nil, err
 	}
 	s := &queueServer{folder: folder}
+	s.flags = []string{"--data-dir", s.store()}
 	if self, err := os.Executable(); err == nil && os.Link(filepath.Join(filepath.Dir(self), "queue-server"), s.binary()) == nil {
 		return s, nil
 	}
@@ -67,7 +70,7 @@ func (s *queueServer) store() string  { return filepath.Join(s.folder, "store") 
 
 // start starts it, and returns when it serves.
 func (s *queueServer) start() error {
-	s.cmd = exec.Command(s.binary(), "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir", s.store()) //nolint:gosec // it is ours
+	s.cmd = exec.Command(s.binary(), append([]string{"--listen", "127.0.0.1:0", "--log-format", "json"}, s.flags...)...) //nolint:gosec // it is ours
 	s.cmd.SysProcAttr = ownGroup()
 	out, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -119,9 +122,23 @@ func (s *queueServer) kill() {
 	_ = s.cmd.Wait() // it was killed
 }
 
+// stop ends it in order, and returns when it has ended.
+func (s *queueServer) stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	for range s.log { // to its end, before Wait closes the pipe
+	}
+	return s.cmd.Wait()
+}
+
+func (s *queueServer) runs() bool {
+	return s.cmd != nil && s.cmd.Process != nil && s.cmd.ProcessState == nil
+}
+
 // remove ends it, if it runs, and removes its files.
 func (s *queueServer) remove() {
-	if s.cmd != nil && s.cmd.Process != nil && s.cmd.ProcessState == nil {
+	if s.runs() {
 		s.kill()
 	}
 	_ = os.RemoveAll(s.folder) // the system cleans up too

@@ -22,6 +22,7 @@ type record struct {
 	P99         float64 `json:"p99_us"`
 	CPU         float64 `json:"cpu_us_per_op"` // an answer, as in per_second
 	ServerCPU   float64 `json:"server_cpu_us_per_op"`
+	NodesCPU    float64 `json:"nodes_cpu_us_per_op,omitempty"` // of the server's, that the NATS nodes took
 	WorkerCPU   float64 `json:"worker_cpu_us_per_op"`
 	CallerCPU   float64 `json:"caller_cpu_us_per_op"`
 	// The low ones are the tenth percentiles over the rounds: what remains of the cost where others disturb least.
@@ -43,10 +44,13 @@ type record struct {
 	ResidentEach float64 `json:"resident_bytes_each,omitempty"`
 	HeldEach     float64 `json:"resident_bytes_each_before_release,omitempty"`
 
-	// Bytes of files of a store on disk, in the end and at most, and seconds from a start to the first delivery.
+	// Bytes of files of a store on disk, in the end and at most, and seconds from a start, or kill, to the first delivery.
 	Store        int64   `json:"store_bytes,omitempty"`
 	LargestStore int64   `json:"largest_store_bytes,omitempty"`
 	Recovery     float64 `json:"recovery_s,omitempty"`
+	// Seconds that a steady caller waited at most in a round: of the rounds the median, and the longest.
+	Wait        float64 `json:"wait_s,omitempty"`
+	LongestWait float64 `json:"longest_wait_s,omitempty"`
 
 	Others float64 `json:"other_cpus"` // that other programs used meanwhile
 	Runs   int     `json:"runs"`
@@ -110,7 +114,8 @@ func newRecord(t *trio, procs int) record {
 	middle := func(figure func(*sample) float64) float64 { return median(figures(t.samples, figure)) }
 	low := func(figure func(*sample) float64) float64 { return quantile(figures(t.samples, figure), 0.1) }
 	r := record{
-		Case: t.of.Name, System: t.contestant.label(),
+		NodesCPU: middle(func(s *sample) float64 { return s.Nodes }),
+		Case:     t.of.Name, System: t.contestant.label(),
 		InFlight: t.shape.InFlight, Connections: t.shape.Connections, Payload: t.shape.Payload,
 		Answers: t.shape.Answers, Rate: t.shape.Rate,
 		PerSecond: middle(perSecond), P50: middle(p50), P99: middle(p99),

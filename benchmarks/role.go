@@ -20,6 +20,7 @@ const (
 	roleWorker role = "worker"
 	roleCaller role = "caller"
 	roleFiller role = "filler" // does what its tasks say, e.g. leaves requests waiting
+	roleNode   role = "node"   // of a NATS cluster, which a server has
 )
 
 // A job is what a child process is told on its command line.
@@ -28,6 +29,7 @@ type job struct {
 	Role         role
 	Addr         string // of the server; for it, empty
 	Shape        shape
+	Node         *natsNode `json:",omitempty"` // of a node
 }
 
 // What an order asks for.
@@ -56,6 +58,7 @@ type report struct {
 	Addr    string        `json:",omitempty"` // a server's
 	CPU     time.Duration `json:",omitempty"` // of a run or a task, or since the process began
 	Elapsed time.Duration `json:",omitempty"` // of a task
+	Nodes   time.Duration `json:",omitempty"` // of CPU, that of the NATS nodes, where the server has some
 	Handled int64         `json:",omitempty"` // answers that a worker has given
 	Trace   uint64        `json:",omitempty"` // the sum of the traces of what it was given, where that is asked for
 	Memory  memory
@@ -67,6 +70,7 @@ type report struct {
 type part struct {
 	addr    string
 	usage   func() (time.Duration, memory) // of the process that does the work; nil: this one
+	nodes   func() time.Duration           // of usage's CPU, that of the NATS nodes; nil: there are none
 	handled *atomic.Int64
 	trace   *atomic.Uint64
 	run     func(*load) error // the caller's
@@ -156,6 +160,9 @@ func (p *part) mark() report {
 	r := report{CPU: cpuTime(), Memory: memoryNow()}
 	if p.usage != nil {
 		r.CPU, r.Memory = p.usage()
+	}
+	if p.nodes != nil {
+		r.Nodes = p.nodes()
 	}
 	if p.handled != nil {
 		r.Handled = p.handled.Load()

@@ -1,14 +1,23 @@
 package main
 
 import (
+	"os"
 	"testing"
 	"time"
 )
 
+// Servers that have processes of their own start them from this binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == roleFlag {
+		exit(runJob(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
 // Every system does a little of every case's work, all of its roles in this process.
 func TestSystems(t *testing.T) {
 	for _, c := range cases() {
-		if c.run != nil {
+		if c.run != nil || c.long {
 			continue
 		}
 		sh := smallest(c)
@@ -17,9 +26,35 @@ func TestSystems(t *testing.T) {
 				if s.System == systemRabbitMQ {
 					t.Skip("another program, which takes seconds to start")
 				}
-				doWork(t, c, s, sh)
+				doWork(t, c, s, sh, "")
 			})
 		}
+	}
+}
+
+// The same, with one service of several replicas and one cluster of NATS nodes for all systems that have these.
+func TestClusteredSystems(t *testing.T) {
+	s, err := startService()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.remove)
+	owner, err := s.owner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := startRole(t, job{Case: clusterEnqueue().Name, System: systemR3}, roleServer)
+	servers := map[string]string{
+		systemR3: nodes.addr, systemR3Append: nodes.addr, systemRelayed: s.others(owner)[0].addr,
+		systemOwner: owner.addr, systemCluster: owner.addr, systemClustered: owner.addr,
+	}
+	for _, c := range []*benchCase{clusterCall(), clusterEnqueue()} { // what the last one enqueues stays
+		for _, system := range c.Systems {
+			t.Run(c.Name+"/"+system.System, func(t *testing.T) { doWork(t, c, system, smallest(c), servers[system.System]) })
+		}
+	}
+	if cpu, m := s.usage(); cpu == 0 || m.Resident == 0 {
+		t.Errorf("the service has used %v of CPU and has %d bytes", cpu, m.Resident)
 	}
 }
 
@@ -43,9 +78,12 @@ func startRole(t *testing.T, j job, r role) *part {
 	return p
 }
 
-func doWork(t *testing.T, c *benchCase, s *contestant, sh shape) {
+// doWork has a system work, with the server at an address or, without one, with a server of its own.
+func doWork(t *testing.T, c *benchCase, s *contestant, sh shape, addr string) {
 	j := job{Case: c.Name, System: s.System, Shape: sh}
-	j.Addr = startRole(t, j, roleServer).addr
+	if j.Addr = addr; addr == "" {
+		j.Addr = startRole(t, j, roleServer).addr
+	}
 	var worker *part
 	if s.worker != nil {
 		worker = startRole(t, j, roleWorker)

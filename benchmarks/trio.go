@@ -13,6 +13,7 @@ type sample struct {
 	PerSecond float64 // answers
 	P50, P99  time.Duration
 	CPU       cost
+	Nodes     float64 // CPU per answer in microseconds, of the server's, that NATS nodes took
 	Memory    memory  // the server's
 	Others    float64 // CPUs that other programs used meanwhile
 }
@@ -128,6 +129,7 @@ func (t *trio) measure(d time.Duration) (s sample, err error) {
 		P50:       r.Load.P50,
 		P99:       r.Load.P99,
 		CPU:       cost{Server: per(serverCPU), Worker: per(workerCPU), Caller: per(r.CPU)},
+		Nodes:     per(after.server.Nodes - before.server.Nodes),
 		Memory:    after.server.Memory,
 	}, nil
 }
