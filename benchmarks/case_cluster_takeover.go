@@ -47,15 +47,13 @@ func runTakeover(b *bench, c *benchCase) error {
 	return t.ask(diskCount, t.stored)
 }
 
-// mostTakeovers bounds the rounds: after each a replica has to come back.
-const mostTakeovers = 5
-
-// rounds makes the owner go some times, and prints how long it took. leave is given the owner and returns the seconds until
+// rounds makes the owner go half as often as other cases have rounds, since a replica has to come back each time, and prints
+// how long it took. leave is given the owner and returns the seconds until
 // a message was delivered; 0 if none was.
 func (t *takeover) rounds(what string, leave func(owner *queueServer) (float64, error)) error {
 	var took, waits []float64
 	stored := t.stored
-	for round := range min(t.plan.Rounds, mostTakeovers) {
+	for round := range (t.plan.Rounds + 1) / 2 {
 		t.progress(fmt.Sprintf("%s: %s, round %d", t.of.Name, what, round+1))
 		owner, err := t.service.owner()
 		if err != nil {
