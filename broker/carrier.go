@@ -83,7 +83,8 @@ func (s *shard) lost(p *pipe, w work) {
 }
 
 // carrierLost decides what a pipe does that has lost a carrier: when it was the last, the pipe ends with its fate. An
-// ack's fate is EndBroken; a pipe through which that delivery had replied ends OK instead.
+// ack's fate is EndBroken; a pipe through which that delivery had replied ends OK instead, and one whose deadline has
+// passed but whose timer has not fired yet has expired: consumers ack by then, for nobody waits any more.
 func (s *shard) carrierLost(w work) {
 	p := s.st.pipe(w.pipe)
 	if p == nil {
@@ -106,8 +107,12 @@ func (s *shard) carrierLost(w work) {
 		if p.outside {
 			return
 		}
-		if w.replied || p.bare {
+		switch {
+		case w.replied || p.bare:
 			e = pipeEnding{reason: EndOK}
+		case p.deadline <= s.now:
+			s.expire(w.pipe.slot)
+			return
 		}
 	} else if p.outside && !w.replyTo {
 		return

@@ -166,6 +166,19 @@ func TestPipeExpires(t *testing.T) {
 	})
 }
 
+// TestAckAtTheDeadline: timers fire at whole milliseconds. A consumer that gives up at the deadline may be earlier than they.
+func TestAckAtTheDeadline(t *testing.T) {
+	eachPlacement(t, func(t *testing.T, b *bed) {
+		p, w := b.attach("p"), b.attach("w")
+		time.Sleep(300 * time.Microsecond)
+		call, receipt := p.call("q", "m", broker.PipeOptions{Timeout: 5 * time.Second})
+		d := w.delivered(w.consume("q"))
+		time.Sleep(time.Until(receipt.PipeDeadline.Std()))
+		w.settle(d.Delivery, broker.Ack)
+		p.ends(call, broker.EndExpired)
+	})
+}
+
 func TestDelayBeyondTheDeadlineIsRefused(t *testing.T) {
 	eachPlacement(t, func(t *testing.T, b *bed) {
 		p := b.attach("p")
