@@ -53,11 +53,15 @@ var healthNames = []string{ //nolint:gochecknoglobals // read only
 // stopLimit is how long streams have, after their end, to write their last messages.
 const stopLimit = 5 * time.Second
 
+// lastWords is how long they have once Shutdown's context has ended: enough to write why a stream ends.
+const lastWords = time.Second
+
 // Shutdown ends the server without losing what can be kept. It reports NOT_SERVING to health checks, refuses new work,
 // tells sessions to finish what is under way, and waits until no consumer holds a delivery any more, or no stream is
 // left, or two thirds of the context's time have passed (10 s if it has no deadline). Then it ends the broker's pipes
 // (SHUTTING_DOWN) and all streams. When it returns no goroutine of the server is left; the broker is still to be closed.
-// The context's end cuts the waiting short. Calling it again waits for the first call.
+// The context's end cuts the waiting short, but for a second in which streams write why they end. Calling it again
+// waits for the first call.
 //
 // A server that relays takes no new streams from the beginning, nor connections: its clients go on at another replica, and
 // only what streams already stays for that time.
@@ -173,13 +177,21 @@ func (s *Server) leaveGracefully(done chan<- struct{}) {
 
 // stopGRPC waits for the handlers, and after a while not any more.
 func (s *Server) stopGRPC(ctx context.Context, graceful <-chan struct{}) {
+	limit := time.NewTimer(stopLimit)
+	defer limit.Stop()
 	select {
 	case <-graceful:
-	case <-time.After(stopLimit):
-		s.grpc.Stop()
+		return
+	case <-limit.C:
 	case <-ctx.Done():
-		s.grpc.Stop()
+		limit.Reset(lastWords)
+		select {
+		case <-graceful:
+			return
+		case <-limit.C:
+		}
 	}
+	s.grpc.Stop()
 }
 
 const textGoingAway = "the server is going down: finish what is under way, and come back elsewhere"
