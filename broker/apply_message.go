@@ -99,7 +99,7 @@ func (st *state) applyGone(f *factpb.Gone) {
 		return
 	}
 	if f.Action != 0 || m.attempt > 0 { // a lease that was lost or taken away is remembered as well
-		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), f.Dead, Time(f.At)})
+		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), f.Dead, Time(f.At)}, st.replaying)
 	}
 	ref := carrierRef{shard: st.shard, slot: f.Slot, number: uint64(m.tag)}
 	if !m.replyTo.isZero() && !m.replyToEnded {

@@ -31,7 +31,7 @@ func (st *state) applyReturned(f *factpb.Returned) {
 		return
 	}
 	if f.Action != 0 {
-		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)})
+		st.settled.add(settledLease{m.nonce, uint16(m.attempt), SettleAction(f.Action), false, Time(f.At)}, st.replaying)
 	}
 	if m.state == messageLeased {
 		st.count(m, -1)

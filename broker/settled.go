@@ -26,14 +26,20 @@ const (
 	settledKept = Time(60e9)
 )
 
-func (l *settledLeases) add(e settledLease) {
+// add remembers a lease. In a replay those known already may come again, in front of others that are not: there is more room
+// then, until they are sorted.
+func (l *settledLeases) add(e settledLease, replaying bool) {
 	l.entries = append(l.entries, e)
-	l.forget(e.at)
+	most := settledMost
+	if replaying {
+		most *= 4
+	}
+	l.forget(e.at, most)
 }
 
-// forget drops what need not be remembered any more.
-func (l *settledLeases) forget(now Time) {
-	for l.start < len(l.entries) && (l.entries[l.start].at+settledKept <= now || len(l.entries)-l.start > settledMost) {
+// forget drops what need not be remembered any more: what is old, and the oldest of more than most.
+func (l *settledLeases) forget(now Time, most int) {
+	for l.start < len(l.entries) && (l.entries[l.start].at+settledKept <= now || len(l.entries)-l.start > most) {
 		l.start++
 	}
 	if l.start > len(l.entries)/2 {
@@ -53,10 +59,11 @@ func (l *settledLeases) applyKept(f *factpb.SettledKept) {
 
 // sort puts in order what came in any order, and once or more often.
 func (l *settledLeases) sort() {
+	l.entries, l.start = l.entries[l.start:], 0
 	slices.SortFunc(l.entries, cmpSettled)
 	l.entries = slices.Compact(l.entries)
 	if n := len(l.entries); n > 0 {
-		l.forget(l.entries[n-1].at)
+		l.forget(l.entries[n-1].at, settledMost)
 	}
 }
 
