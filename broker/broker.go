@@ -41,6 +41,9 @@ type Config struct {
 	// JournalSlack is how many bytes more than what is live a shard's journal may have, and half of that, before what is live
 	// is carried forward and the rest trimmed. Default 64 MiB.
 	JournalSlack int64
+	// Standby, if set, has read the journals along up to some point, of the same store and with as many shards: Open reads
+	// only what follows. The broker owns it then.
+	Standby *Standby
 	// Restoring, if set, is called with each batch of a journal that [Open] has read; not by two goroutines at a time.
 	Restoring func(Restored)
 	// Lease, if set, reports whether this broker is sure to be still the owner of its journals. It is asked, after the state

@@ -19,7 +19,13 @@ func (b *Broker) replay(cfg Config) error {
 			cfg.Restoring(r)
 		}
 	}
-	return b.eachShard(func(r *runner) error { return r.replay(restoring) })
+	from := cfg.Standby
+	if from == nil {
+		from = NewStandby(b.store, len(b.runners))
+	} else if len(from.shards) != len(b.runners) || from.shards[0].st.store != b.store {
+		return fmt.Errorf("broker: the standby is of store %d with %d shards", from.shards[0].st.store, len(from.shards))
+	}
+	return b.eachShard(func(r *runner) error { return r.replay(from.shards[r.number], restoring) })
 }
 
 // eachShard calls f for each shard, of which it may touch nothing else: as many at a time as there are processors. With
@@ -43,22 +49,21 @@ func (b *Broker) eachShard(f func(*runner) error) error {
 	return errors.Join(errs...)
 }
 
-// replay rebuilds one shard.
-func (r *runner) replay(restoring func(Restored)) error {
-	st, log := r.shard.st, &r.keeper.log
-	for record, err := range r.keeper.journal.Read(context.Background(), 0) {
+// replay rebuilds one shard, from where a standby has come.
+func (r *runner) replay(t standbyShard, restoring func(Restored)) error {
+	for record, err := range r.keeper.journal.Read(context.Background(), t.next) {
 		if err == nil {
-			log.bytes += int64(len(record.Batch))
-			err = st.replay(record.Batch)
+			err = t.apply(record)
 			if restoring != nil {
-				restoring(Restored{r.number, log.bytes, st.messages.used(), st.pipes.used()})
+				restoring(Restored{r.number, t.bytes, t.st.messages.used(), t.st.pipes.used()})
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("broker: read the journal of shard %d: %w", r.number, err)
 		}
 	}
-	if err := st.derive(); err != nil {
+	r.shard.st, r.keeper.log.bytes = t.st, t.bytes
+	if err := t.st.derive(); err != nil {
 		return fmt.Errorf("broker: read the journal of shard %d: %w", r.number, err)
 	}
 	return nil

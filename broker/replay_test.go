@@ -26,7 +26,7 @@ var (
 )
 
 // TestReplayRebuildsTheShard runs random histories and checks that the facts in each shard's journal, replayed, give the
-// identical durable state; and that what each shard keeps beside it is consistent.
+// identical durable state, and so does what was read along meanwhile; and that what each shard keeps beside it is consistent.
 func TestReplayRebuildsTheShard(t *testing.T) {
 	seeds := make([]uint64, 0, *seedsFlag)
 	for i := range *seedsFlag {
@@ -35,7 +35,7 @@ func TestReplayRebuildsTheShard(t *testing.T) {
 	if *seedFlag != 0 {
 		seeds = []uint64{*seedFlag}
 	}
-	trimmed := 0
+	trimmed, behind := 0, 0
 	for _, seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHistory(t, seed, 1+int(seed%3))
@@ -44,6 +44,7 @@ func TestReplayRebuildsTheShard(t *testing.T) {
 			}
 			h.check()
 			trimmed += h.trimmed()
+			behind += h.behindTrimmed()
 			if t.Failed() {
 				t.Logf("run again with: go test ./broker -run %s -seed %d", t.Name(), seed)
 			}
@@ -53,20 +54,48 @@ func TestReplayRebuildsTheShard(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("%d journals were trimmed", trimmed)
-	if trimmed < len(seeds)/3 {
-		t.Errorf("%d journals were trimmed in %d histories", trimmed, len(seeds))
+	t.Logf("%d journals were trimmed, %d of them behind who read along", trimmed, behind)
+	if trimmed < len(seeds)/3 || behind < len(seeds)/10 {
+		t.Errorf("%d journals were trimmed in %d histories, %d of them behind who read along", trimmed, len(seeds), behind)
+	}
+}
+
+// behindTrimmed is how many journals have lost something that the standby had read.
+func (h *history) behindTrimmed() (n int) {
+	for i := range h.journals {
+		if first := h.first(i); h.standby.shards[i].next > first && h.begun[i] < first {
+			n++
+		}
+	}
+	return n
+}
+
+// first is the position of the first batch that a journal has; 0 if it has none.
+func (h *history) first(shard int) journal.Position {
+	for r := range h.journals[shard].Read(h.t.Context(), 0) {
+		return r.Position
+	}
+	return 0
+}
+
+// readAlong has the standby read what there is by now, or begin anew if it comes too late for that.
+func (h *history) readAlong() {
+	for i, j := range h.journals {
+		first := h.first(i)
+		if s := &h.standby.shards[i]; s.next < first {
+			*s, h.begun[i] = standbyShard{st: newState(uint16(i), h.b.store)}, first
+		}
+		if err := h.standby.Replay(i, j.Read(h.t.Context(), h.standby.shards[i].next)); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 }
 
 // trimmed is how many journals have lost their head.
 func (h *history) trimmed() (n int) {
-	for _, j := range h.journals {
-		for r, err := range j.Read(h.t.Context(), 0) {
-			if err == nil && r.Position > 1 {
-				n++
-			}
-			break
+	for i := range h.journals {
+		if h.first(i) > 1 {
+			n++
 		}
 	}
 	return n
@@ -80,6 +109,8 @@ type history struct {
 	journals []*journal.Memory
 	keys     *handles.KeyRing
 	lapsed   atomic.Bool // the lease
+	standby  *Standby
+	begun    []journal.Position // where it began
 
 	clients []*historyClient
 	names   int
@@ -112,7 +143,7 @@ func newHistory(t *testing.T, seed uint64, shards int) *history {
 	if h.keys, err = handles.NewEphemeral(); err != nil {
 		t.Fatal(err)
 	}
-	h.b = b
+	h.b, h.standby, h.begun = b, NewStandby(9, shards), make([]journal.Position, shards)
 	if seed%2 == 0 { // one round after the other, each of several appends
 		for _, r := range b.runners {
 			r.mu.Lock()
@@ -182,6 +213,9 @@ func (h *history) step() {
 	synctest.Wait()
 	for _, c := range h.clients {
 		h.takeIn(c)
+	}
+	if h.chance(10) {
+		h.readAlong()
 	}
 }
 
@@ -273,6 +307,7 @@ func (h *history) check() {
 	synctest.Wait()
 	h.checkEdges()
 	h.checkForeign()
+	h.readAlong()
 	for i, r := range h.b.runners {
 		r.mu.Lock()
 		replayed := newState(r.number, h.b.store)
@@ -289,14 +324,22 @@ func (h *history) check() {
 		if err := replayed.derive(); err != nil {
 			h.t.Fatal(err)
 		}
+		along := h.standby.shards[i].st
+		if err := along.derive(); err != nil {
+			h.t.Fatal(err)
+		}
 		if facts == 0 && r.shard.st.messages.top > 0 {
 			h.t.Errorf("shard %d: nothing was journalled", i)
 		}
-		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), cmpopts.EquateEmpty(), inAnyOrder(), cmp.AllowUnexported(
+		same := cmp.Options{cmpopts.EquateEmpty(), inAnyOrder(), cmp.AllowUnexported(
 			durableState{}, queue{}, message{}, pipe{}, pipeConfig{}, content{}, pipeRare{}, pipeRef{}, carriers{}, carrier{}, carrierRef{}, reply{}, carriedHandle{}, feed{}, byID{},
 			messageExtras{}, attempt{}, outcomes{}, outcome{}, settledLease{}, sentEntry{}, usedKey{}, keyRef{}, relatives{}, freeQueue{},
-		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, liveExtras{}, livePipe{}, liveOutcomes{})); diff != "" {
+		), cmpopts.IgnoreTypes(liveQueue{}, liveMessage{}, liveExtras{}, livePipe{}, liveOutcomes{})}
+		if diff := cmp.Diff(durable(r.shard.st), durable(replayed), same); diff != "" {
 			h.t.Errorf("shard %d: replayed state differs (-live +replayed):\n%s", i, diff)
+		}
+		if diff := cmp.Diff(durable(r.shard.st), durable(along), same); diff != "" {
+			h.t.Errorf("shard %d: the state that was read along differs (-live +along):\n%s", i, diff)
 		}
 		checkConsistent(h.t, r.shard, false)
 		restored := newShard(r.number, h.b.store, r.shard.now, h.rand.Uint64)
