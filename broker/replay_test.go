@@ -72,7 +72,10 @@ func (h *history) behindTrimmed() (n int) {
 
 // first is the position of the first batch that a journal has; 0 if it has none.
 func (h *history) first(shard int) journal.Position {
-	for r := range h.journals[shard].Read(h.t.Context(), 0) {
+	for r, err := range h.journals[shard].Read(h.t.Context(), 0) {
+		if err != nil {
+			h.t.Fatal(err)
+		}
 		return r.Position
 	}
 	return 0

@@ -19,8 +19,10 @@ type log struct {
 	shard  int
 	writer uint64
 	node   string
-	ctx    context.Context //nolint:containedctx // ends with the journal; its cause says why
-	cancel context.CancelCauseFunc
+	// followed has read a part of the log already; nil if none has.
+	followed *Follower
+	ctx      context.Context //nolint:containedctx // ends with the journal; its cause says why
+	cancel   context.CancelCauseFunc
 
 	writing sync.Mutex // held while a message is under way: one at a time
 
@@ -36,8 +38,11 @@ type log struct {
 	places   places
 }
 
-func newLog(s *Store, shard int) *log {
-	l := &log{store: s, shard: shard, writer: random(), node: s.options.Node}
+func newLog(s *Store, shard int, f *Follower) *log {
+	l := &log{store: s, shard: shard, writer: random(), node: s.options.Node, followed: f}
+	if f != nil {
+		l.places = f.places
+	}
 	l.ctx, l.cancel = context.WithCancelCause(s.ctx)
 	return l
 }

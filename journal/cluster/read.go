@@ -43,10 +43,54 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 	if nothing {
 		return nil
 	}
+	if f := l.followed; f != nil && fresh && from > 0 && from == f.position() {
+		r, start = *f.reader, f.at+1
+	}
+	err := l.store.eachMessage(ctx, l.shard, start, func(message []byte, at uint64) (bool, error) {
+		if at > end {
+			return false, l.passed(ctx) // what it ended with was trimmed meanwhile, and all before
+		}
+		record, ok, err := r.take(message, at)
+		if err != nil {
+			if passed := l.passed(ctx); passed != nil {
+				return false, passed // another owner has trimmed meanwhile
+			}
+			return false, fmt.Errorf("sequence %d: %w", at, err)
+		}
+		if ok {
+			l.mu.Lock()
+			l.places.add(record.Position, r.begin)
+			l.mu.Unlock()
+			if record.Position >= from && !yield(record, nil) {
+				return false, errEnough
+			}
+		}
+		return at < end, nil
+	})
+	if err != nil {
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		return err
+	}
+	if r.passed { // something stale, or what comes behind another owner's trimming
+		if err := l.passed(ctx); err != nil {
+			return err
+		}
+	}
+	l.through(r.expected)
+	return nil
+}
+
+// errEnough ends a reading that nobody wants to go on.
+var errEnough = errors.New("enough")
+
+// eachMessage calls f with what is in a shard's log from a sequence on, and where it is in the stream, for as long as f wants more.
+func (s *Store) eachMessage(ctx context.Context, shard int, from uint64, f func(message []byte, at uint64) (more bool, _ error)) error {
 	// Pushed, not pulled: a pull that comes to a new consumer may find nobody there yet on another node of the cluster, and is
 	// lost until its heartbeats are missed (one reading in three, with three nodes). What is pushed waits for its receiver.
-	messages, err := l.store.legacy.SubscribeSync(l.store.subject(l.shard),
-		nats.OrderedConsumer(), nats.BindStream(l.store.streamName()), nats.StartSequence(max(start, 1)),
+	messages, err := s.legacy.SubscribeSync(s.subject(shard),
+		nats.OrderedConsumer(), nats.BindStream(s.streamName()), nats.StartSequence(max(from, 1)),
 		nats.IdleHeartbeat(readHeartbeat), nats.Context(ctx))
 	if err != nil {
 		return err //nolint:wrapcheck // by the caller
@@ -55,7 +99,7 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 	if err := messages.SetPendingLimits(-1, -1); err != nil { // flow control bounds it
 		return err //nolint:wrapcheck // by the caller
 	}
-	for at := uint64(0); at < end; {
+	for more := true; more; {
 		m, err := messages.NextMsgWithContext(ctx)
 		if err != nil {
 			return err //nolint:wrapcheck // by the caller
@@ -64,32 +108,10 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		if err != nil {
 			return err //nolint:wrapcheck // by the caller
 		}
-		if at = meta.Sequence.Stream; at > end {
-			return l.passed(ctx) // what it ended with was trimmed meanwhile, and all before
-		}
-		record, ok, err := r.take(m.Data, at)
-		if err != nil {
-			if passed := l.passed(ctx); passed != nil {
-				return passed // another owner has trimmed meanwhile
-			}
-			return fmt.Errorf("sequence %d: %w", at, err)
-		}
-		if !ok {
-			continue
-		}
-		l.mu.Lock()
-		l.places.add(record.Position, r.begin)
-		l.mu.Unlock()
-		if record.Position >= from && !yield(record, nil) {
-			return nil
-		}
-	}
-	if r.passed { // something stale, or what comes behind another owner's trimming
-		if err := l.passed(ctx); err != nil {
+		if more, err = f(m.Data, meta.Sequence.Stream); err != nil {
 			return err
 		}
 	}
-	l.through(r.expected)
 	return nil
 }
 
@@ -124,6 +146,7 @@ type reader struct {
 	expected journal.Position // the next
 	start    uint64           // where the log begins
 	head     func() (from journal.Position, start uint64)
+	along    bool // it follows: what is missing was trimmed by the owner, and cannot be done without
 	known    bool // whether there was a message that counts
 	passed   bool // whether there was one that does not
 	epoch    uint64
@@ -133,6 +156,14 @@ type reader struct {
 	batch []byte // its parts so far, if it has several
 	parts uint64 // how many
 	begin uint64 // the sequence of the first
+}
+
+// misses says that messages are missing in front of one.
+func (r *reader) misses(h *header) bool {
+	if h.kind == fenceKind {
+		return h.epoch > r.epoch && h.position > r.expected
+	}
+	return h.epoch > r.epoch || h.epoch == r.epoch && h.writer == r.writer && h.number > r.number+1
 }
 
 // take looks at the next message, and says whether it is a batch that counts, or the last part of one.
@@ -147,6 +178,9 @@ func (r *reader) take(message []byte, at uint64) (journal.Record, bool, error) {
 	}
 	if start > r.start { // all before may be missing
 		r.start, r.known, r.parts = start, false, 0
+	}
+	if r.along && r.known && r.misses(&h) {
+		return journal.Record{}, false, ErrNotFollowed
 	}
 	switch {
 	case h.kind == fenceKind && (!r.known || h.epoch > r.epoch):

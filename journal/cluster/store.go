@@ -203,10 +203,14 @@ func (s *Store) Last(ctx context.Context, shard int) (Fence, error) {
 // Take makes this node the owner of a shard. The journal's Read yields all that was kept before it. If another node was
 // quicker, the error is [journal.ErrDeposed].
 func (s *Store) Take(ctx context.Context, shard int) (journal.Journal, error) {
+	return s.take(ctx, shard, nil)
+}
+
+func (s *Store) take(ctx context.Context, shard int, f *Follower) (journal.Journal, error) {
 	if shard < 0 || shard >= s.options.Shards {
 		return nil, fmt.Errorf("cluster: there is no shard %d of %d", shard, s.options.Shards)
 	}
-	l := newLog(s, shard)
+	l := newLog(s, shard, f)
 	if err := l.take(ctx); err != nil {
 		l.cancel(err)
 		return nil, fmt.Errorf("cluster: take shard %d: %w", shard, err)
