@@ -79,18 +79,18 @@ func (p *process) openReplica() (err error) {
 	p.announce(p.log, p.listener.Addr(), p.server, p.apiKeys, limit)
 	p.replica, err = replica.Join(ctx, replica.Config{
 		Store: p.cluster, Node: p.Node, Address: p.PeerAddress, Version: version, Keys: p.keys, Server: p.server, Log: p.log,
-		Open: func(journals []journal.Journal, lease func() bool) (*broker.Broker, error) {
-			return p.openOver(journals, lease, limit)
+		Open: func(journals []journal.Journal, along *broker.Standby, lease func() bool) (*broker.Broker, error) {
+			return p.openOver(journals, along, lease, limit)
 		},
 	})
 	return err
 }
 
 // openOver makes the broker, when this replica has become the owner.
-func (p *process) openOver(journals []journal.Journal, lease func() bool, limit int64) (*broker.Broker, error) {
+func (p *process) openOver(journals []journal.Journal, along *broker.Standby, lease func() bool, limit int64) (*broker.Broker, error) {
 	began := time.Now()
 	cfg := p.brokerConfig(limit)
-	cfg.Store, cfg.Shards, cfg.Lease = p.cluster.Number(), p.cluster.Shards(), lease
+	cfg.Store, cfg.Shards, cfg.Lease, cfg.Standby = p.cluster.Number(), p.cluster.Shards(), lease, along
 	cfg.Journal = func(shard uint16) (journal.Journal, error) { return journals[shard], nil }
 	cfg.Restoring = tellRestoring(p.log, len(journals), 0)
 	b, err := broker.Open(cfg)

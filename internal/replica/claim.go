@@ -20,6 +20,8 @@ type claim struct {
 	State   state  `json:"state"`
 	Beat    uint64 `json:"beat"` // makes it differ
 	Keys    keys   `json:"keys"` // stay when the owner gives way
+	// Heir is the node that the owner is about to give way to, and for a while the only one that may take over from it.
+	Heir string `json:"heir,omitempty"`
 }
 
 // claimFormat is the format of claims and of what replicas tell of themselves.
@@ -67,6 +69,7 @@ type Member struct {
 	This                   bool          // it is the replica that was asked; always alive
 
 	revision uint64 // of what it told
+	ready    string // the boot of the owner whose logs it has read along
 }
 
 // A bucket is the register in NATS.
@@ -116,10 +119,17 @@ type told struct {
 	Address string `json:"address"`
 	Version string `json:"version"`
 	State   string `json:"state"`
+	Ready   string `json:"ready,omitempty"`
+}
+
+func (t *told) member(e jetstream.KeyValueEntry) Member {
+	return Member{
+		Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, Seen: e.Created(), revision: e.Revision(), ready: t.Ready,
+	}
 }
 
 func (b bucket) tell(ctx context.Context, m Member) error {
-	value, err := json.Marshal(told{claimFormat, m.Node, m.Address, m.Version, m.State})
+	value, err := json.Marshal(told{claimFormat, m.Node, m.Address, m.Version, m.State, m.ready})
 	if err != nil {
 		return fmt.Errorf("encode: %w", err) // unreachable
 	}

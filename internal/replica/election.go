@@ -31,8 +31,10 @@ type election struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	state    state // what this replica does
-	claim    claim // the newest that was seen
+	state    state  // what this replica does
+	heir     string // the node that this one is about to give way to
+	ready    string // the boot of the owner whose logs this replica has read along
+	claim    claim  // the newest that was seen
 	revision uint64
 	seen     time.Time // when it was first seen
 	told     time.Time // when this replica last told of itself
@@ -105,7 +107,7 @@ func (e *election) tell(ctx context.Context) {
 	defer cancel()
 	e.told = e.now()
 	m := e.me
-	m.State = string(e.state)
+	m.State, m.ready = string(e.state), e.ready
 	if err := e.register.tell(ctx, m); err != nil {
 		e.calm = time.Time{}
 		e.trouble(err)
@@ -118,15 +120,15 @@ func (e *election) tell(ctx context.Context) {
 }
 
 // mayTake reports whether the owner has given way, or has to be taken for dead. A time in which nobody could renew a claim
-// does not count.
+// does not count. What an owner leaves to its heir is the heir's for as long as a lease.
 func (e *election) mayTake() bool {
 	if e.owns() || e.seen.IsZero() || e.calm.IsZero() {
 		return false
 	}
-	if e.claim.Node == "" {
-		return true
-	}
 	now := e.now()
+	if c := &e.claim; c.Node == "" {
+		return c.Heir == "" || c.Heir == e.me.Node || now.Sub(e.seen) >= e.times.lease
+	}
 	return now.Sub(e.seen) >= e.times.dead && now.Sub(e.calm) >= e.times.dead
 }
 
@@ -136,7 +138,7 @@ func (e *election) take(ctx context.Context) {
 }
 
 func (e *election) mine(s state) claim {
-	return claim{Node: e.me.Node, Boot: e.boot, Address: e.me.Address, State: s, Keys: e.keys()}
+	return claim{Node: e.me.Node, Boot: e.boot, Address: e.me.Address, State: s, Keys: e.keys(), Heir: e.heir}
 }
 
 // renew keeps the claim.
@@ -146,7 +148,7 @@ func (e *election) renew(ctx context.Context) { e.write(ctx, e.mine(e.state)) }
 func (e *election) release(ctx context.Context) {
 	e.until.Store(nil)
 	if e.owns() {
-		e.write(ctx, claim{Keys: e.keys()})
+		e.write(ctx, claim{Keys: e.keys(), Heir: e.heir})
 	}
 }
 

@@ -137,13 +137,18 @@ func newContender(c *cell, i int, speed float64) *contender {
 	return p
 }
 
+// heirs are whom an owner may give way to.
+var heirs = []string{"", "r0", "r1", "r2", "gone"}
+
 func (p *contender) run(ctx context.Context, yields func() bool) {
 	for ctx.Err() == nil {
 		p.step(ctx)
 		p.runs <- <-p.runs // waits while it is stopped
 		switch {
 		case p.owns() && yields():
+			p.heir = heirs[p.beats%uint64(len(heirs))]
 			p.release(ctx)
+			p.heir = ""
 		case p.mayTake():
 			p.take(ctx)
 		}

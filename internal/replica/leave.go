@@ -13,6 +13,11 @@ type goodbye struct {
 	ctx   context.Context //nolint:containedctx // of the call
 	done  chan struct{}
 	ended bool // done is closed
+
+	heir  string    // who reads along, to be the next owner; empty: nobody, or the claim was given up
+	until time.Time // how long it has for that
+	heard uint64    // the revision of what the heir told last
+	at    time.Time // when that was new
 }
 
 func (g *goodbye) end() {
@@ -23,12 +28,17 @@ func (g *goodbye) end() {
 }
 
 // Leave gives way: this replica does not take over any more and, if it is the owner and there is another replica, hands over
-// to that one. It returns when another one is the owner or, after a while or at ctx's end, when none could be found. From
+// to that one, which reads along first while this one serves on, for half of the time until ctx's end and at most 30 s. It
+// returns when another one is the owner or, after a while or at ctx's end, when none could be found. From
 // then on it relays, or serves if it is alone, until it is closed.
 func (r *Replica) Leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, giveWayTime)
+	along := alongTime
+	if deadline, ok := ctx.Deadline(); ok {
+		along = min(along, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, along+giveWayTime)
 	defer cancel()
-	g := &goodbye{ctx: ctx, done: make(chan struct{})}
+	g := &goodbye{ctx: ctx, done: make(chan struct{}), until: time.Now().Add(along)}
 	select {
 	case r.leave <- g:
 	case <-ctx.Done():
@@ -56,13 +66,48 @@ func (r *Replica) giveWay(g *goodbye) {
 		e.told = time.Time{}
 		return // act sees whether there is an owner
 	}
-	if !r.hasSuccessor(g.ctx) {
+	heir, found := r.successor(g.ctx)
+	switch {
+	case !found:
 		r.cfg.Log.Info("there is no other replica to hand over to")
 		g.end()
+	case r.broker == nil: // it is being opened
+		r.goNow()
+	default:
+		g.heir, g.heard, g.at = heir.Node, heir.revision, time.Now()
+		e.heir = heir.Node
+		e.renew(r.ctx) // says so
+	}
+}
+
+// handOver gives way once the heir has read along, or does not seem to.
+func (r *Replica) handOver() {
+	g := r.going
+	ctx, cancel := context.WithTimeout(r.ctx, r.election.times.try)
+	defer cancel()
+	m, err := r.bucket.member(ctx, memberKey+g.heir)
+	if now := time.Now(); err == nil && m.revision != g.heard {
+		g.heard, g.at = m.revision, now
+	}
+	switch {
+	case err == nil && m.ready == r.election.boot:
+	case time.Since(g.at) > silentTime, m.State == string(leaving):
+		r.cfg.Log.Warn("the replica that should take over has gone", slog.String("node", g.heir))
+		r.election.heir = "" // whoever comes first
+	case !time.Now().Before(g.until), g.ctx.Err() != nil:
+		r.cfg.Log.Warn("the replica that should take over has not read all in time", slog.String("node", g.heir))
+	default:
 		return
 	}
+	r.goNow()
+}
+
+// goNow gives the claim up. What was being opened is ended when it is there.
+func (r *Replica) goNow() {
+	e := r.election
+	r.going.heir = ""
 	e.state = leaving
-	r.opens = 0 // what is being opened is ended when it is there
+	r.opens = 0
 	began := time.Now()
 	if b := r.broker; b != nil {
 		r.broker = nil
@@ -75,18 +120,18 @@ func (r *Replica) giveWay(g *goodbye) {
 	r.cfg.Log.Info("gave way", slog.Duration("took", time.Since(began).Round(time.Millisecond)))
 }
 
-// hasSuccessor reports whether another replica is alive that may take over.
-func (r *Replica) hasSuccessor(ctx context.Context) bool {
+// successor finds another replica that is alive and may take over.
+func (r *Replica) successor(ctx context.Context) (Member, bool) {
 	members, err := r.Members(ctx)
 	if err != nil {
 		r.cfg.Log.Warn("looking for a replica to hand over to", slog.Any("error", err))
 	}
 	for _, m := range members {
 		if m.Alive && !m.This && m.State != string(leaving) {
-			return true
+			return m, true
 		}
 	}
-	return false
+	return Member{}, false
 }
 
 // Close ends the replica's part, and its broker if it has one. The server should have been shut down before.

@@ -54,18 +54,26 @@ func (b bucket) members(ctx context.Context) ([]Member, error) {
 	}
 	var members []Member
 	for key := range lister.Keys() {
-		e, err := b.kv.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // it has left meanwhile
-		}
-		if err != nil {
+		m, err := b.member(ctx, key)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, errFormat):
+			continue // it has left meanwhile, or is of another version
+		case err != nil:
 			return nil, fmt.Errorf("list the replicas: %w", err)
 		}
-		var t told
-		if err := json.Unmarshal(e.Value(), &t); err != nil || t.Format != claimFormat {
-			continue // of another version
-		}
-		members = append(members, Member{Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, Seen: e.Created(), revision: e.Revision()})
+		members = append(members, m)
 	}
 	return members, nil
+}
+
+func (b bucket) member(ctx context.Context, key string) (Member, error) {
+	e, err := b.kv.Get(ctx, key)
+	if err != nil {
+		return Member{}, fmt.Errorf("read the key %q: %w", key, err)
+	}
+	var t told
+	if err := json.Unmarshal(e.Value(), &t); err != nil || t.Format != claimFormat {
+		return Member{}, fmt.Errorf("the key %q: %w", key, errFormat)
+	}
+	return t.member(e), nil
 }

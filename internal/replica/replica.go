@@ -25,8 +25,9 @@ type Config struct {
 	Version string
 	Keys    *handles.KeyRing
 	Server  Server
-	// Open makes a broker over the journals, which are this replica's by then. It owns them, also if it fails.
-	Open func(journals []journal.Journal, lease func() bool) (*broker.Broker, error)
+	// Open makes a broker over the journals, which are this replica's by then. It owns them, also if it fails. If along is not
+	// nil, it has read a part of them already.
+	Open func(journals []journal.Journal, along *broker.Standby, lease func() bool) (*broker.Broker, error)
 	Log  *slog.Logger
 }
 
@@ -55,6 +56,8 @@ type Replica struct {
 	opens    uint64         // the opening that is under way; 0: none is
 	openings uint64         // so far
 	going    *goodbye       // nil until Leave is called
+	standby  *standby       // nil unless this replica is, or was until now, the owner's heir
+	declined string         // the boot of an owner whose logs cannot be read along
 	resting  time.Time      // it does not take over before
 	relays   string         // the owner's address that the server was told
 	strayed  time.Time      // when it looked for another NATS server last
@@ -75,6 +78,8 @@ const (
 	restTime = 5 * time.Second
 	// giveWayTime is how long a replica that gives way looks for the next owner.
 	giveWayTime = 5 * time.Second
+	// alongTime is how long the heir has at most to read along.
+	alongTime = 30 * time.Second
 	// silentTime is how long a replica has not been heard of that is not alive.
 	silentTime = 3 * time.Second
 	// lostTime is how long the owner has kept nothing that had better not be asked any more.
@@ -154,7 +159,10 @@ func (r *Replica) run() {
 func (r *Replica) act() {
 	e := r.election
 	if e.owns() {
-		if r.broker == nil && r.opens == 0 {
+		switch {
+		case r.going != nil && r.going.heir != "":
+			r.handOver()
+		case r.broker == nil && r.opens == 0:
 			r.open()
 		}
 		return
@@ -167,6 +175,7 @@ func (r *Replica) act() {
 		}
 		return
 	}
+	r.prepare()
 	if e.mayTake() && !time.Now().Before(r.resting) {
 		r.cfg.Log.Info("taking over", slog.String("from", e.claim.Node))
 		e.take(r.ctx)
@@ -216,10 +225,14 @@ func (r *Replica) open() {
 	r.election.state = restoring
 	r.relays = ""
 	r.cfg.Server.Relay("")
-	id := r.opens
+	id, along := r.opens, r.takeStandby()
 	r.ends.Go(func() {
 		o := opening{id: id}
-		o.broker, o.err = r.openBroker()
+		o.broker, o.err = r.openBroker(along)
+		if errors.Is(o.err, cluster.ErrNotFollowed) {
+			r.cfg.Log.Info("what was read along is of no use", slog.Any("reason", o.err))
+			o.broker, o.err = r.openBroker(nil)
+		}
 		select {
 		case r.opened <- o:
 		case <-r.ctx.Done():
@@ -228,12 +241,20 @@ func (r *Replica) open() {
 	})
 }
 
-func (r *Replica) openBroker() (*broker.Broker, error) {
+func (r *Replica) openBroker(s *standby) (*broker.Broker, error) {
+	take := r.cfg.Store.Take
+	var along *broker.Standby
+	if s != nil {
+		along = s.state
+		take = func(ctx context.Context, shard int) (journal.Journal, error) {
+			return r.cfg.Store.TakeFollowed(ctx, shard, s.followers[shard])
+		}
+	}
 	journals := make([]journal.Journal, r.cfg.Store.Shards())
 	errs := make([]error, len(journals))
 	var takes sync.WaitGroup
 	for shard := range journals {
-		takes.Go(func() { journals[shard], errs[shard] = r.cfg.Store.Take(r.ctx, shard) })
+		takes.Go(func() { journals[shard], errs[shard] = take(r.ctx, shard) })
 	}
 	takes.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -244,7 +265,7 @@ func (r *Replica) openBroker() (*broker.Broker, error) {
 		}
 		return nil, fmt.Errorf("take the shards over: %w", err)
 	}
-	return r.cfg.Open(journals, r.election.leased)
+	return r.cfg.Open(journals, along, r.election.leased)
 }
 
 // serve serves what was opened, if it is still this replica's.

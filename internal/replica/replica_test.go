@@ -25,6 +25,7 @@ type place struct {
 	broker  *broker.Broker
 	address string
 	unready bool
+	along   int           // how many messages it had read along when it opened its broker
 	changed chan struct{} // cap 1
 }
 
@@ -42,6 +43,7 @@ func (p *place) Own(b *broker.Broker)  { p.set(func() { p.broker, p.address = b,
 func (p *place) Relay(address string)  { p.set(func() { p.broker, p.address = nil, address }) }
 func (p *place) SetReady(ready bool)   { p.set(func() { p.unready = !ready }) }
 func (p *place) ready() bool           { p.mu.Lock(); defer p.mu.Unlock(); return !p.unready }
+func (p *place) read() int             { p.mu.Lock(); defer p.mu.Unlock(); return p.along }
 func (p *place) owns() *broker.Broker  { p.mu.Lock(); defer p.mu.Unlock(); return p.broker }
 func (p *place) relays(to string) bool { p.mu.Lock(); defer p.mu.Unlock(); return p.address == to }
 
@@ -74,9 +76,12 @@ func join(t *testing.T, url, name string, keys *handles.KeyRing) (*node, error) 
 	n := &node{place: &place{changed: make(chan struct{}, 1)}, store: store}
 	n.Replica, err = replica.Join(t.Context(), replica.Config{
 		Store: store, Node: name, Address: name + ":1", Keys: keys, Server: n.place,
-		Open: func(journals []journal.Journal, lease func() bool) (*broker.Broker, error) {
+		Open: func(journals []journal.Journal, along *broker.Standby, lease func() bool) (*broker.Broker, error) {
+			if along != nil {
+				n.set(func() { n.along = along.Read().Messages })
+			}
 			return broker.Open(broker.Config{
-				Store: store.Number(), Shards: len(journals), Lease: lease,
+				Store: store.Number(), Shards: len(journals), Lease: lease, Standby: along,
 				Journal: func(shard uint16) (journal.Journal, error) { return journals[shard], nil },
 			})
 		},
@@ -118,6 +123,7 @@ func mustJoin(t *testing.T, url, name string, keys *handles.KeyRing) *node {
 // TestReplicas: the first one serves and the others relay to it; it hands over when it leaves, and when it is gone without a
 // word another one takes over; each has what those before it have confirmed. A replica with other keys is not let in.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	url := natstest.Start(t, natstest.Options{}).URL()
 	line := handles.GenerateKeyLine(0, "mint", time.Now())
 	keys := newKeys(t, line)
@@ -150,6 +156,9 @@ func TestReplicas(t *testing.T) {
 		}
 		n.until(t, "it relays to "+to, func() bool { return n.relays(to) })
 	}
+	if next.read() != 1 {
+		t.Errorf("it had read %d messages along, want 1", next.read())
+	}
 	enqueue(t, next.owns(), "two")
 	a.close()
 
@@ -170,6 +179,31 @@ func TestReplicas(t *testing.T) {
 		if (m.Address == "b:1") != (m.Node == "b") || m.This && !m.Alive {
 			t.Errorf("Members() has %+v", m)
 		}
+	}
+}
+
+// TestHeirIsGone: the owner leaves, and the replica that it chooses is dead without a word. Another one takes over.
+func TestHeirIsGone(t *testing.T) {
+	t.Parallel()
+	url := natstest.Start(t, natstest.Options{}).URL()
+	keys := newKeys(t, handles.GenerateKeyLine(0, "mint", time.Now()))
+	a := mustJoin(t, url, "a", keys)
+	a.until(t, "a serves", func() bool { return a.owns() != nil })
+	enqueue(t, a.owns(), "one")
+	b, c := mustJoin(t, url, "b", keys), mustJoin(t, url, "c", keys)
+	for _, n := range []*node{b, c} {
+		n.until(t, "it relays to a", func() bool { return n.relays("a:1") })
+	}
+	b.store.Conn().Close()
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		a.Leave(t.Context())
+	}()
+	c.until(t, "c serves", func() bool { return c.owns() != nil })
+	<-left
+	if got := c.owns().Contents(); got.Messages != 1 {
+		t.Errorf("%d messages are left, want 1", got.Messages)
 	}
 }
 
