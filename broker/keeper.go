@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"time"
 
@@ -47,7 +46,8 @@ type keeper struct {
 
 	trimming bool
 
-	busy bool // many wait for the last append; for the keeper's goroutine only
+	gatherer gatherer
+	busy     bool // many wait for the last append; for the keeper's goroutine only
 }
 
 // With more events than this in a batch the next one is worth waiting for, until others have had their turn.
@@ -77,7 +77,8 @@ func newKeeper(r *runner, j journal.Journal, cfg *Config) *keeper {
 	k := &keeper{
 		runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
 		patience: cmp.Or(cfg.JournalPatience, defaultJournalPatience), most: cmp.Or(cfg.MaxUnkept, defaultMaxUnkept),
-		log: logSize{slack: cmp.Or(cfg.JournalSlack, defaultSlack), least: leastCarried, most: mostCarried},
+		gatherer: newGatherer(),
+		log:      logSize{slack: cmp.Or(cfg.JournalSlack, defaultSlack), least: leastCarried, most: mostCarried},
 	}
 	if cfg.Lease != nil {
 		k.vouch = &voucher{lease: cfg.Lease}
@@ -129,6 +130,7 @@ func (k *keeper) putLocked(s *shard, wait *keptWait) (carry bool) {
 	if k.stalled || k.hasLapsedLocked() {
 		k.cutWaitingLocked(&k.next, errJournalSlow())
 	}
+	k.gatherer.addedLocked(len(k.next.out))
 	if len(k.facts) > 0 || k.writing {
 		k.wakeWriter()
 	}
@@ -162,7 +164,7 @@ func (k *keeper) write() {
 		}
 		for more := true; more; more = k.writeOne() {
 			if k.busy {
-				runtime.Gosched() // sessions are about to bring more: it shares the fsync (2 to 5 % of all CPU)
+				k.gather()
 			}
 		}
 	}
@@ -181,6 +183,7 @@ func (k *keeper) writeOne() (more bool) {
 		facts, over = k.log.carry(r.shard.st, facts, alone)
 	}
 	if len(facts) == 0 && !k.mayReleaseLocked() {
+		k.busy = false
 		r.mu.Unlock()
 		return alone // it looks at more of the shard then
 	}
@@ -208,6 +211,9 @@ func (k *keeper) writeOne() (more bool) {
 		needed = k.log.appended(at, len(facts), len(facts) > k.size, over)
 	}
 	b := k.now
+	if len(facts) > 0 {
+		k.gatherer.toldLocked(len(b.out), time.Since(k.began))
+	}
 	if k.failed != nil { // meanwhile, with another shard's journal
 		r.mu.Unlock()
 		return false
