@@ -143,6 +143,7 @@ var shellFiles = map[string]bool{
 	"broker.go":  true, // opens, closes, finds the shard of a queue
 	"edge.go":    true, // what counts over all the parts of a Consume over several shards
 	"keeper.go":  true, // facts to the journal, and what waits for them
+	"gather.go":  true, // who shares an append
 	"vouch.go":   true, // what is said only by who is sure to own the journal
 	"owner.go":   true, // what happens when another owner takes over
 	"lagging.go": true, // rounds without traffic
