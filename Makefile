@@ -164,7 +164,9 @@ integration: build $(TOOLS)/nats-server $(VENV)/.stamp $(NODE)/node_modules/.sta
 # server are about one.
 REPLICATED := ^Test(Story[A-J]|P14|P15|P16|P26Bad|BadInputAtOnce|Promise1EndsForThose|Session|APIKeys|Reflection)
 .PHONY: replicated
-replicated: build $(TOOLS)/nats-server ## the story and the catalogue of errors against three replicas over three NATS servers
+replicated: build $(TOOLS)/nats-server ## the tests of server and client over three NATS servers; the story and the catalogue of errors against three replicas too
+	$(GO) test -count=1 -timeout 15m ./server -args -relay -journal nats
+	$(GO) test -count=1 -timeout 15m ./client -args -journal nats
 	REPLYQ_BIN='$(CURDIR)/bin' REPLYQ_TOPOLOGY=cluster REPLYQ_SKIP_POLYGLOT=1 \
 	$(GO) test $(INTEGRATIONFLAGS) -count=1 -timeout 15m -run '$(REPLICATED)' ./integration_test
 

@@ -37,7 +37,7 @@ func shutDown(t *testing.T, bed *testbed.Bed, limit time.Duration) (cancel, wait
 
 // TestP22Drain: a session is told, finishes what it has, and leaves; then the server is gone, and nobody waited long.
 func TestP22Drain(t *testing.T) {
-	bed := testbed.New(t)
+	bed := testbed.New(t, testbed.Volatile())
 	c := dial(t, bed)
 	s := c.openSession(&queuepb.Hello{}, opConsume(1, "work", 10), opCall(2, "work", "x"), opCall(3, "late", "y"))
 	d := s.next(1)
@@ -140,7 +140,7 @@ func TestShutdownEndsWaiters(t *testing.T) {
 
 // TestShutdownWithTime lets Shutdown's own time pass: each waiter sees its End before its stream is closed.
 func TestShutdownWithTime(t *testing.T) {
-	bed := testbed.New(t)
+	bed := testbed.New(t, testbed.Volatile())
 	c := dial(t, bed)
 	call := must[grpc.ServerStreamingClient[queuepb.CallResponse]](t)(c.Call(c.ctx, &queuepb.CallRequest{Queue: "work"}))
 	if _, err := call.Recv(); err != nil {

@@ -339,7 +339,7 @@ func TestSessionComesBack(t *testing.T) {
 
 // TestSessionPing: the pong follows the results of what came before the ping.
 func TestSessionPing(t *testing.T) {
-	c := newClient(t)
+	c := newClient(t, testbed.Volatile())
 	s := c.openSession(&queuepb.Hello{})
 	for ping := range uint64(20) {
 		s.write(&queuepb.SessionRequest{Operations: []*queuepb.Operation{

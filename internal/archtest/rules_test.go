@@ -31,17 +31,17 @@ var importRules = map[string]importRule{
 	"broker/modeltest": {tests: []string{"broker", "handles", "internal/journalflag", "journal"}},
 	// For tests only.
 	"internal/relayflag": {},
-	// For tests of the broker only.
-	"internal/journalflag": {code: []string{"broker", "journal", "journal/disk"}},
+	// For tests only.
+	"internal/journalflag": {code: []string{"broker", "internal/natstest", "journal", "journal/*"}},
 
 	// Errors are walked both ways, from the broker to the client and back, in one table test.
 	"server": {
 		code:  []string{"api/queuepb", "broker", "handles", "internal/buffers", "internal/optable", "internal/wire"},
-		tests: []string{"client", "internal/badinput", "internal/testbed", "journal", "journal/*"},
+		tests: []string{"client", "internal/badinput", "internal/journalflag", "internal/testbed", "journal", "journal/*"},
 	},
 	"client": {
 		code:  []string{"api/queuepb", "handles", "internal/buffers", "internal/optable", "internal/wire"},
-		tests: []string{"broker", "internal/testbed", "journal", "server"},
+		tests: []string{"broker", "internal/journalflag", "internal/testbed", "journal", "server"},
 	},
 	"admin": {
 		code:  []string{"broker"},

@@ -1,4 +1,5 @@
-// Package journalflag lets tests of the broker run with a journal: go test ./broker/... -args -journal disk.
+// Package journalflag lets tests of the broker, the server and the client run with a journal: go test ./broker/... -args -journal
+// disk. With -journal nats it is in a cluster of three nodes, for tests that run in real time.
 package journalflag
 
 import (
@@ -12,7 +13,7 @@ import (
 	"github.com/replyq/replyq/journal/disk"
 )
 
-var kind = flag.String("journal", "none", "with which journal tests of the broker run: none, memory, disk") //nolint:gochecknoglobals // a flag
+var kind = flag.String("journal", "none", "with which journal tests run: none, memory, disk, nats") //nolint:gochecknoglobals // a flag
 
 // On reports whether a journal was asked for.
 func On() bool { return *kind != "none" }
@@ -34,8 +35,10 @@ func Set(t testing.TB, cfg *broker.Config) {
 		cfg.Journal = func(uint16) (journal.Journal, error) { return &journal.Memory{}, nil }
 	case "disk":
 		cfg.Journal = func(n uint16) (journal.Journal, error) { return open(n) }
+	case "nats":
+		inNATS(t, cfg)
 	default:
-		t.Fatalf("-journal %s: it is none, memory or disk", *kind)
+		t.Fatalf("-journal %s: it is none, memory, disk or nats", *kind)
 	}
 	cfg.JournalSlack = slack
 }

@@ -49,11 +49,12 @@ type Bed struct {
 }
 
 type config struct {
-	memory bool
-	relay  bool
-	drain  time.Duration
-	broker broker.Config
-	server server.Config
+	memory   bool
+	relay    bool
+	volatile bool
+	drain    time.Duration
+	broker   broker.Config
+	server   server.Config
 }
 
 // An Option changes how a Bed is made.
@@ -64,6 +65,16 @@ func InMemory() Option { return func(c *config) { c.memory = true } }
 
 // Relayed makes clients talk to a replica that relays all to the one that serves. Tests that run with -relay all do.
 func Relayed() Option { return func(c *config) { c.relay = true } }
+
+// Volatile makes a Bed without a journal, whatever [Prepare] says: for tests of what only holds without one.
+func Volatile() Option { return func(c *config) { c.volatile = true } }
+
+// prepare changes the broker's configuration; nil does not.
+var prepare func(testing.TB, *broker.Config) //nolint:gochecknoglobals // set before any test runs
+
+// Prepare has f change the broker's configuration of all that [New] makes, but in memory or if they are [Volatile]. It is to be
+// called before the first test runs.
+func Prepare(f func(testing.TB, *broker.Config)) { prepare = f }
 
 // WithBroker changes the broker's configuration.
 func WithBroker(change func(*broker.Config)) Option { return func(c *config) { change(&c.broker) } }
@@ -86,7 +97,11 @@ func WithDrain(d time.Duration) Option { return func(c *config) { c.drain = d } 
 // New starts a Bed that is closed when the test is over.
 func New(tb testing.TB, options ...Option) *Bed {
 	tb.Helper()
-	b, err := Start(options...)
+	b, err := Start(append(options, func(c *config) {
+		if prepare != nil && !c.memory && !c.volatile {
+			prepare(tb, &c.broker)
+		}
+	})...)
 	if err != nil {
 		tb.Fatalf("testbed.Start() = %v", err)
 	}
