@@ -55,6 +55,7 @@ type Consumer struct {
 	stopping  bool // Stop was asked for, or all deliveries of a limit have come
 	asked     bool // the replica that goes away was asked to deliver no more
 	moving    bool // so that when it ends, it goes on at another one
+	told      bool // the replica has answered that: the next one will not be asked
 	arrivals  int  // deliveries that have come
 	unwatch   func() bool
 	retry     *time.Timer
@@ -245,8 +246,8 @@ func (s *Consumer) loseAll(lost []*Delivery) {
 // countLease tells the link of deliveries that are held.
 func (s *Consumer) countLease(n int64) {
 	s.link.leases.Add(n)
-	if s.config.DisconnectGrace == 0 {
-		s.link.bound.Add(n)
+	if s.config.DisconnectGrace == 0 && s.link.bound.Add(n) == 0 && n < 0 && s.link.leaving.Load() {
+		s.link.moveOn()
 	}
 }
 

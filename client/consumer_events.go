@@ -53,11 +53,15 @@ func (s *Consumer) moveOn() {
 	s.mu.Lock()
 	move := s.config.DisconnectGrace == 0 && s.running && !s.stopping && !s.asked && !s.isOver
 	if move {
-		s.asked, s.moving = true, true
+		s.asked, s.moving, s.told = true, true, false
 	}
 	s.mu.Unlock()
 	if move {
-		s.submitStop()
+		s.submitStop(func(*result) {
+			s.mu.Lock()
+			s.told = true
+			s.mu.Unlock()
+		})
 	}
 }
 
@@ -82,8 +86,8 @@ func (s *Consumer) goOn() {
 	}
 }
 
-func (s *Consumer) submitStop() {
-	t := newTask(opStop, nil)
+func (s *Consumer) submitStop(then func(*result)) {
+	t := newTask(opStop, then)
 	t.body = appendRequest(t.body, opStop, &queuepb.StopConsumingRequest{ConsumerId: s.config.ConsumerID})
 	_ = s.link.submitNow(&t.operation) // fails only when the client is closed, which ends the consumer as well
 }
@@ -98,7 +102,10 @@ func (s *Consumer) registered() {
 		close(s.started)
 	}
 	if stopping { // the server has forgotten that with the stream
-		s.submitStop()
+		s.submitStop(nil)
+	}
+	if s.link.leaving.Load() { // it was not running yet when the others were told
+		s.moveOn()
 	}
 	// Which of the leases it still has, a consumer that has come back learns by extending them.
 	s.extend(held)
@@ -222,6 +229,7 @@ func (s *Consumer) resume(anew bool) []byte {
 	for d := s.held.first; d != nil; d = d.next {
 		leases = append(leases, &queuepb.Handle{Token: d.lease})
 	}
+	s.moving = s.moving && !s.told
 	arrivals := s.arrivals
 	through := s.config.MaxDeliveries > 0 && arrivals >= s.config.MaxDeliveries
 	s.stopping = s.stopping || through

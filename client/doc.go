@@ -68,8 +68,10 @@
 // unknown, and unanswered requests, which nobody has confirmed, are sent again as new ones.
 //
 // When the server announces that it goes away, nothing new is sent to it, and what is under way is finished: on a
-// server with a journal until all is answered, then the link moves on; on one without until it closes the stream. With
-// one of several replicas the link does not wait for deliveries that are held, if their consumers have a DisconnectGrace.
+// server with a journal until all is answered and no delivery is held, then the link moves on; on one without until it closes
+// the stream. With one of several replicas the link does not wait for deliveries whose consumers have a DisconnectGrace. While
+// others are held, it sends that replica all but new consumers, since their handlers may wait for it, and moves on with the
+// last of them.
 //
 // # Goroutines
 //

@@ -37,6 +37,9 @@ type link struct {
 	conn   *grpc.ClientConn
 	leases atomic.Int64 // deliveries that are not settled
 	bound  atomic.Int64 // those of them that do not outlive the stream
+	// leaving: the replica at the other end of the stream goes away. Set under mu, and read without it to see whether mu is
+	// worth taking.
+	leaving atomic.Bool
 
 	mu        sync.Mutex
 	idle      sync.Cond // sending went from true to false
@@ -47,7 +50,8 @@ type link struct {
 	stream  *stream // nil while there is none
 	sending bool    // somebody encodes and sends frame
 	woken   bool    // the writer was told that there is work
-	corked  bool    // nothing is sent for the moment, see uncork
+	handing bool    // results of a frame are handed out, see handedOut
+	corked  bool    // nothing is sent meanwhile, see handedOut
 	hurried bool    // the next frame asks for answers that the server may hold back
 	frame   frame   // of whoever sends
 
@@ -247,6 +251,9 @@ func (l *link) leave(op *operation) {
 	}
 	l.detach = append(l.detach, id)
 	l.sendLocked(false)
+	if l.leaving.Load() { // it may have been what was not answered
+		l.moveOn()
+	}
 }
 
 // grant gives the server room for more replies to op.

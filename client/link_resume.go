@@ -41,6 +41,7 @@ func (l *link) attach(s *stream, greeting *queuepb.GetServerInfoResponse) {
 	}
 	l.prependLocked(front)
 	l.stream = s
+	l.leaving.Store(s.away && s.replicated)
 	l.client.wg.Go(func() { l.write(s) })
 	l.sendLocked(false)
 }

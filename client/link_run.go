@@ -44,6 +44,7 @@ func (l *link) run() {
 		s, greeting, err := l.open(ctx)
 		if err == nil {
 			l.attach(s, greeting)
+			l.moveOn() // its greeting may say that it goes away
 			began := time.Now()
 			err = l.read(s)
 			l.lose(s, err)
@@ -136,6 +137,9 @@ func (l *link) read(s *stream) error {
 	var results []result
 	for {
 		if err := s.RecvMsg(&in); err != nil {
+			if l.hasLeft(s) {
+				return errMovingOn
+			}
 			return receiveError(s, err)
 		}
 		var away *queuepb.GoingAway
@@ -151,19 +155,22 @@ func (l *link) read(s *stream) error {
 				r.kept = len(r.body) >= buffers.NearlyAll(in.buf.Len())
 			}
 		}
-		leaving := l.accept(s, results, away)
+		if !l.accept(s, results, away) {
+			in.buf.Free()
+			return errMovingOn
+		}
 		for i := range results {
 			if r := &results[i]; r.op != nil {
 				r.op.sink.result(r)
 			}
 		}
-		l.uncork()
+		left := l.handedOut(s)
 		in.buf.Free()
 		clear(results)
 		if away != nil {
 			l.client.log.Info("server is going away", "target", l.client.target, "message", away.GetMessage())
 		}
-		if leaving && !l.holds(s) {
+		if left {
 			return errMovingOn
 		}
 		if away != nil && s.replicated {
@@ -172,10 +179,15 @@ func (l *link) read(s *stream) error {
 	}
 }
 
-// accept brings the books up to date for a frame's results, and finds their operations. It tells whether a server that
-// goes away is not needed any more.
-func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (leaving bool) {
+// accept brings the books up to date for a frame's results, and finds their operations; handedOut follows when they have their
+// results. It returns false if the link has moved on, and a new stream brings it all again.
+func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) bool {
 	l.mu.Lock()
+	if s.left {
+		l.mu.Unlock()
+		return false
+	}
+	l.handing = true
 	l.corked = len(results) > inlineOutstanding
 	l.received += uint64(len(results))
 	for i := range results {
@@ -204,9 +216,8 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 	}
 	if away != nil {
 		s.away = true
+		l.leaving.Store(s.replicated)
 	}
-	// Without a journal, what waits for replies waits for this very server.
-	leaving = s.away && l.unanswered.n == 0 && (!s.volatile || l.onlyConsumersLocked())
 	if l.confirming == nil && l.received != l.toldReceived {
 		l.confirming = time.AfterFunc(confirmAfter, l.confirm)
 	}
@@ -215,15 +226,43 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) (lea
 	} else {
 		l.mu.Unlock()
 	}
-	return leaving
+	return true
 }
 
-// moveConsumers tells consumers that they are about to go on at another replica.
+// moveOn ends the stream if its replica goes away and is not needed any more. It is for changes that no frame brings: after
+// one that does, handedOut sees to it, so nothing is decided between the arrival of a delivery and its being counted.
+func (l *link) moveOn() {
+	l.mu.Lock()
+	s := l.stream
+	// What finishes something may be queued for this replica, which is the only one if the others are gone.
+	if s == nil || !s.replicated || l.handing || l.finishing > 0 || !l.isDoneLocked(s) {
+		l.mu.Unlock()
+		return
+	}
+	s.left = true
+	l.mu.Unlock()
+	s.cancel() // read tells run
+}
+
+// isDoneLocked tells whether a server goes away and is not needed any more.
+func (l *link) isDoneLocked(s *stream) bool {
+	// Without a journal, what waits for replies waits for this very server.
+	return s.away && l.unanswered.n == 0 && !l.holds(s) && (!s.volatile || l.onlyConsumersLocked())
+}
+
+func (l *link) hasLeft(s *stream) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.left
+}
+
+// moveConsumers tells consumers that they are about to go on at another replica. Those that have not started are told when
+// they have.
 func (l *link) moveConsumers() {
 	var consumers []*Consumer
 	l.mu.Lock()
 	for _, op := range l.ops.All() {
-		if c, ok := (*op).sink.(*Consumer); ok {
+		if c, ok := (*op).sink.(*Consumer); ok && (*op).state == opAnswered {
 			consumers = append(consumers, c)
 		}
 	}
@@ -262,6 +301,7 @@ func (l *link) lose(s *stream, err error) {
 	s.cancel()
 	l.mu.Lock()
 	l.stream = nil
+	l.leaving.Store(false)
 	for l.sending {
 		l.idle.Wait()
 	}

@@ -24,6 +24,7 @@ type stream struct {
 	wake       chan struct{} // holds one
 	replicated bool          // there are other replicas to go to
 	away       bool          // the server is going away; guarded by link.mu
+	left       bool          // the link moves on: nothing more is sent or accepted; guarded by link.mu
 	volatile   bool          // it keeps no journal
 }
 
@@ -49,21 +50,22 @@ func (l *link) sendLocked(inline bool) {
 	}
 }
 
-// uncork lets operations be sent again. While the results of a large frame are handed out the link is corked: those who
-// get them are about to ask for more, and all of that shares a frame. Without it, the first of them would have the writer
-// send what little there is by then, on another processor.
-func (l *link) uncork() {
+// handedOut ends what accept began. It lets operations be sent again: while the results of a large frame are handed out the
+// link is corked, since those who get them are about to ask for more, and all of that shares a frame. Without it, the first
+// of them would have the writer send what little there is by then, on another processor. It tells whether the link moves on.
+func (l *link) handedOut(s *stream) (left bool) {
 	l.mu.Lock()
-	if !l.corked {
+	corked := l.corked
+	l.handing, l.corked = false, false
+	s.left = s.left || l.isDoneLocked(s)
+	// What was held back for a server that goes away may be sent now that there is a delivery.
+	if s.left || !corked && !s.away || !l.waitingLocked() {
+		left = s.left
 		l.mu.Unlock()
-		return
-	}
-	l.corked = false
-	if !l.waitingLocked() {
-		l.mu.Unlock()
-		return
+		return left
 	}
 	l.sendLocked(false)
+	return false
 }
 
 // hurry has the server send what it may hold back of the answers to patient operations. (It answers a ping at once, and
@@ -137,6 +139,9 @@ func (l *link) send(s *stream) (more bool) {
 
 // gatherLocked moves what may be sent now into the frame, and tells whether there is any.
 func (l *link) gatherLocked(s *stream) bool {
+	if s.left {
+		return false
+	}
 	f := &l.frame
 	size, limit := 0, min(frameTarget, l.maxFrame-256)
 	fits := func(op *operation) bool {
@@ -180,7 +185,7 @@ func (l *link) gatherLocked(s *stream) bool {
 func (l *link) gatherQueueLocked(s *stream, fits func(*operation) bool) {
 	for op := l.queue.first; op != nil && l.unanswered.n < l.window; {
 		next := op.next
-		if !s.away || op.kind.finishes() {
+		if l.maySend(s, op.kind) {
 			if !fits(op) {
 				return
 			}
@@ -193,6 +198,12 @@ func (l *link) gatherQueueLocked(s *stream, fits func(*operation) bool) {
 		}
 		op = next
 	}
+}
+
+// maySend tells whether an operation may be sent to a server that may be going away. A replica gets everything while deliveries
+// are held that keep the link there, since their handlers may wait for it; but no consumers, which would get more of them.
+func (l *link) maySend(s *stream, k opKind) bool {
+	return !s.away || k.finishes() || s.replicated && k != opConsume && l.holds(s)
 }
 
 // The server keeps a pipe that has ended until it knows that the end has arrived. It learns so with any frame, or by

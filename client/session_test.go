@@ -368,52 +368,6 @@ func TestGoingAway(t *testing.T) {
 	}
 }
 
-// A consumer without a grace leaves one of several replicas that goes away when it has settled what it holds, and gets nothing
-// new there until then: it would never be done.
-func TestConsumerMovesOn(t *testing.T) {
-	withFake(t, func(t *testing.T, c *Client) {
-		s, err := c.Consume(t.Context(), ConsumeConfig{ConsumerID: "me"}, "q")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []string{"here", "elsewhere"} {
-			d, err := s.Next(t.Context())
-			if err != nil || d.MessageID != want {
-				t.Fatalf("Next() = %+v, %v, want %s", d, err, want)
-			}
-			time.Sleep(time.Second)
-			if err := d.Ack(t.Context()); err != nil {
-				t.Errorf("Ack() = %v", err)
-			}
-		}
-	}, func(s *fakeSession) error {
-		s.greet("1", func(i *queuepb.GetServerInfoResponse) { i.Durability = queuepb.Durability_DURABILITY_CLUSTER })
-		consume := s.op()
-		s.results(started(consume), delivered(consume, &queuepb.Delivery{MessageId: "here", Attempt: 1, Lease: &queuepb.Handle{Token: "lease"}}))
-		s.send(&queuepb.SessionResponse{GoingAway: &queuepb.GoingAway{Message: "bye"}})
-		stop := s.op()
-		if stop.GetStopConsuming().GetConsumerId() != "me" {
-			t.Errorf("a replica that goes away got %v, want an end of deliveries", stop)
-		}
-		s.results(&queuepb.Result{Id: stop.GetId(), Done: true, Response: &queuepb.Result_StopConsuming{StopConsuming: &queuepb.StopConsumingResponse{}}})
-		settle := s.op()
-		s.results(settleDone(settle), &queuepb.Result{Id: consume.GetId(), Done: true})
-		if op := s.op(); op != nil {
-			t.Errorf("a replica that goes away got %v", op)
-		}
-		return nil
-	}, func(s *fakeSession) error {
-		s.greet("1")
-		consume := s.op()
-		if p := consume.GetConsume(); p.GetConsumerId() != "me" || len(p.GetHeldLeases()) > 0 {
-			t.Errorf("the next replica got %v, want the consumer without leases", consume)
-		}
-		s.results(started(consume), delivered(consume, &queuepb.Delivery{MessageId: "elsewhere", Attempt: 1, Lease: &queuepb.Handle{Token: "lease"}}))
-		s.results(settleDone(s.op()))
-		return s.drain()
-	})
-}
-
 func settleDone(op *queuepb.Operation) *queuepb.Result {
 	return &queuepb.Result{Id: op.GetId(), Done: true, Response: &queuepb.Result_Settle{Settle: &queuepb.SettleResponse{}}}
 }
