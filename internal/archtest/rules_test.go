@@ -22,7 +22,7 @@ var importRules = map[string]importRule{
 	"journal/journaltest": {code: []string{"journal"}},
 	// A new store gets a key ring, which is kept beside what it has signed.
 	"journal/disk":    {code: []string{"handles", "internal/histogram", "journal"}, tests: []string{"journal/journaltest"}},
-	"journal/cluster": {code: []string{"internal/histogram", "journal"}, tests: []string{"internal/natstest", "journal/journaltest"}},
+	"journal/cluster": {code: []string{"internal/histogram", "journal"}, tests: []string{"internal/faultnet", "internal/natstest", "journal/journaltest"}},
 
 	// The broker's own suite runs over every journal.
 	"broker":        {code: []string{"broker/factpb", "handles", "internal/optable", "journal"}, tests: []string{"internal/journalflag", "journal/*"}},

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/replyq/replyq/internal/faultnet"
 	"github.com/replyq/replyq/internal/natstest"
 	"github.com/replyq/replyq/journal/cluster"
 )
@@ -72,4 +73,15 @@ func wantError(t *testing.T, err error, text string) {
 func shared(t testing.TB) *natstest.Cluster {
 	t.Helper()
 	return natstest.Shared(t)
+}
+
+// proxy stands in front of a node until the test ends.
+func proxy(t testing.TB, n *natstest.Node) *faultnet.Proxy {
+	t.Helper()
+	p, err := faultnet.Listen(n.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/replyq/replyq/internal/faultnet"
 	"github.com/replyq/replyq/internal/natstest"
 	"github.com/replyq/replyq/journal"
 	"github.com/replyq/replyq/journal/cluster"
@@ -38,14 +39,14 @@ func random(t testing.TB) *rand.Rand {
 func TestLostAcknowledgements(t *testing.T) {
 	t.Parallel()
 	c := shared(t)
-	p := natstest.NewProxy(t, c.Node(0))
-	o := service(t, cluster.Options{URL: p.URL(), Node: "a", Shards: 1})
+	p := proxy(t, c.Node(0))
+	o := service(t, cluster.Options{URL: p.Addr(), Node: "a", Shards: 1})
 	j := take(t, open(t, o), 0)
 	var want []string
 	for i, large := range []string{"", string(make([]byte, 3<<20)), ""} {
 		write(t, j, "before", "and again")
 		last := lastSequence(t, c, o)
-		p.Hold(natstest.ToClient)
+		p.Hold(faultnet.ToClient)
 		done := make(chan error, 1)
 		lost := fmt.Sprint("lost ", i, large)
 		go func() {
@@ -54,6 +55,7 @@ func TestLostAcknowledgements(t *testing.T) {
 		}()
 		eventually(t, "the batch is in the stream", func() bool { return lastSequence(t, c, o) > last })
 		p.Cut()
+		p.Release()
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
@@ -67,10 +69,10 @@ func TestLostAcknowledgements(t *testing.T) {
 func TestHeldAcknowledgement(t *testing.T) {
 	t.Parallel()
 	c := shared(t)
-	p := natstest.NewProxy(t, c.Node(1))
-	o := service(t, cluster.Options{URL: p.URL(), Node: "a", Shards: 1})
+	p := proxy(t, c.Node(1))
+	o := service(t, cluster.Options{URL: p.Addr(), Node: "a", Shards: 1})
 	j := take(t, open(t, o), 0)
-	p.Hold(natstest.ToClient)
+	p.Hold(faultnet.ToClient)
 	release := time.AfterFunc(3*time.Second, p.Release) // a try has timed out by then
 	defer release.Stop()
 	write(t, j, "one", "two")
@@ -96,8 +98,8 @@ func TestStaleAppends(t *testing.T) {
 	o := service(t, cluster.Options{Shards: 1})
 	nodes := make([]*staleNode, 2)
 	for i := range nodes {
-		p := natstest.NewProxy(t, c.Node(i))
-		o.URL, o.Node = p.URL(), fmt.Sprint("node", i)
+		p := proxy(t, c.Node(i))
+		o.URL, o.Node = p.Addr(), fmt.Sprint("node", i)
 		nodes[i] = &staleNode{proxy: p, store: open(t, o)}
 	}
 	owner := nodes[0]
@@ -147,7 +149,7 @@ func TestStaleAppends(t *testing.T) {
 }
 
 type staleNode struct {
-	proxy   *natstest.Proxy
+	proxy   *faultnet.Proxy
 	store   *cluster.Store
 	journal journal.Journal
 }
@@ -158,7 +160,7 @@ func (n *staleNode) doubtful(t *testing.T, r *rand.Rand, batch string, fence fun
 	confirmed := make(chan error, 1)
 	hold, cut, before := r.IntN(3), r.IntN(2) == 0, time.Duration(r.IntN(20))*time.Millisecond
 	if hold < 2 {
-		n.proxy.Hold(natstest.Direction(hold))
+		n.proxy.Hold(faultnet.Direction(hold))
 	}
 	j := n.journal
 	go func() {
@@ -169,9 +171,8 @@ func (n *staleNode) doubtful(t *testing.T, r *rand.Rand, batch string, fence fun
 	fence()
 	if cut {
 		n.proxy.Cut()
-	} else {
-		n.proxy.Release()
 	}
+	n.proxy.Release()
 	return confirmed
 }
 
