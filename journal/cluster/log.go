@@ -23,6 +23,8 @@ type log struct {
 	followed *Follower
 	ctx      context.Context //nolint:containedctx // ends with the journal; its cause says why
 	cancel   context.CancelCauseFunc
+	closed   context.Context //nolint:containedctx // ends at Close: not before, since who was deposed may read
+	close    context.CancelFunc
 
 	writing sync.Mutex // held while a message is under way: one at a time
 
@@ -44,6 +46,7 @@ func newLog(s *Store, shard int, f *Follower) *log {
 		l.places = f.places
 	}
 	l.ctx, l.cancel = context.WithCancelCause(s.ctx)
+	l.closed, l.close = context.WithCancel(s.ctx)
 	return l
 }
 
@@ -237,9 +240,10 @@ func (l *log) kept(h header, sequence uint64) {
 	}
 }
 
-// Close implements [journal.Journal].
+// Close implements [journal.Journal]. What is being read ends with [journal.ErrClosed], and is not waited for.
 func (l *log) Close() error {
 	l.cancel(journal.ErrClosed)
+	l.close()
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	return nil

@@ -21,9 +21,9 @@ func (l *log) Read(ctx context.Context, from journal.Position) iter.Seq2[journal
 	return func(yield func(journal.Record, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(l.store.ctx, cancel)()
+		defer context.AfterFunc(l.closed, cancel)()
 		if err := l.read(ctx, from, yield); err != nil {
-			if l.store.ctx.Err() != nil {
+			if l.closed.Err() != nil {
 				err = journal.ErrClosed
 			}
 			yield(journal.Record{}, fmt.Errorf("cluster: read shard %d: %w", l.shard, err))
@@ -32,7 +32,7 @@ func (l *log) Read(ctx context.Context, from journal.Position) iter.Seq2[journal
 }
 
 func (l *log) read(ctx context.Context, from journal.Position, yield func(journal.Record, error) bool) error {
-	if errors.Is(l.ended(context.Cause(l.ctx)), journal.ErrClosed) {
+	if l.closed.Err() != nil {
 		return journal.ErrClosed
 	}
 	l.mu.Lock()
@@ -47,6 +47,9 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 		r, start = *f.reader, f.at+1
 	}
 	err := l.store.eachMessage(ctx, l.shard, start, func(message []byte, at uint64) (bool, error) {
+		if l.closed.Err() != nil { // ctx follows a little later
+			return false, journal.ErrClosed
+		}
 		if at > end {
 			return false, l.passed(ctx) // what it ended with was trimmed meanwhile, and all before
 		}
@@ -95,7 +98,11 @@ func (s *Store) eachMessage(ctx context.Context, shard int, from uint64, f func(
 	if err != nil {
 		return err //nolint:wrapcheck // by the caller
 	}
-	defer func() { _ = messages.Unsubscribe() }()             // the connection may be closed
+	defer func() {
+		if ctx.Err() == nil { // else the subscription ends by itself, and nobody waits for a server that may not answer
+			_ = messages.Unsubscribe() // the connection may be closed
+		}
+	}()
 	if err := messages.SetPendingLimits(-1, -1); err != nil { // flow control bounds it
 		return err //nolint:wrapcheck // by the caller
 	}

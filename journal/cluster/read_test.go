@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/replyq/replyq/internal/faultnet"
 	"github.com/replyq/replyq/journal"
 	"github.com/replyq/replyq/journal/cluster"
 )
@@ -73,6 +75,73 @@ func TestReadOfDeposedOwner(t *testing.T) {
 	if next != 20 {
 		t.Errorf("reading ended without an error after %d of 20 batches", next)
 	}
+}
+
+// A journal that is closed while it is read yields no more, whether there is more at once, or the server does not answer;
+// nor does one whose owner was deposed before.
+func TestCloseEndsReading(t *testing.T) {
+	t.Parallel()
+	c := shared(t)
+	p := proxy(t, c.Node(0))
+	o := service(t, cluster.Options{URL: p.Addr(), Shards: 1})
+	j := take(t, open(t, o), 0)
+	large := string(make([]byte, 2<<20)) // more than the reader has in hand
+	for i := range 20 {
+		write(t, j, fmt.Sprint(i, large))
+	}
+	// ended reads, and closes in its own time after the first batch.
+	ended := func(t *testing.T, j journal.Journal, first func()) {
+		t.Helper()
+		batches := 0
+		for r, err := range j.Read(t.Context(), 0) {
+			if err != nil {
+				if !errors.Is(err, journal.ErrClosed) {
+					t.Errorf("after %d batches: %v, want ErrClosed", batches, err)
+				}
+				return
+			}
+			if batches++; batches == 1 {
+				first()
+			}
+			if r.Position == 20 {
+				t.Errorf("all was read of a closed journal")
+			}
+		}
+	}
+	closing := func() { _ = j.Close() }
+	ended(t, j, closing)
+	ended(t, j, func() { t.Error("a closed journal yields a batch") })
+
+	t.Run("no answer", func(t *testing.T) {
+		j = take(t, open(t, o), 0)
+		closed := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ended(t, j, func() {
+				p.Hold(faultnet.ToClient)
+				close(closed)
+			})
+		}()
+		<-closed
+		closing()
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Error("reading goes on until the server answers")
+		}
+		p.Release()
+		<-done
+	})
+
+	t.Run("deposed", func(t *testing.T) {
+		j = take(t, open(t, o), 0)
+		take(t, open(t, o), 0)
+		if _, err := j.Append(t.Context(), []byte("stale")); !errors.Is(err, journal.ErrDeposed) {
+			t.Fatalf("Append: %v, want ErrDeposed", err)
+		}
+		ended(t, j, closing)
+	})
 }
 
 // Figures count what was appended.

@@ -213,6 +213,7 @@ func (s *Store) take(ctx context.Context, shard int, f *Follower) (journal.Journ
 	l := newLog(s, shard, f)
 	if err := l.take(ctx); err != nil {
 		l.cancel(err)
+		l.close()
 		return nil, fmt.Errorf("cluster: take shard %d: %w", shard, err)
 	}
 	s.mu.Lock()
