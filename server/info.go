@@ -38,22 +38,21 @@ type Durability uint8
 
 // The classes.
 const (
-	InMemory        Durability = iota // nothing: it is kept while the process lives
-	OnDiskLazily                      // the end of the process; what came just before a power cut may be lost
-	OnDisk                            // the end of the process and of power
-	OnCluster                         // the end of any one machine; a power cut of most of them at once may lose what came just before
-	OnClusterSynced                   // that too
+	InMemory     Durability = iota // nothing: it is kept while the process lives
+	OnDiskLazily                   // the end of the process; what came just before a power cut may be lost
+	OnDisk                         // the end of the process and of power
+	OnCluster                      // the end of any one machine; a power cut of most of them at once may lose what came just before
 )
 
 // String gives the name of the class.
 func (d Durability) String() string {
-	return [...]string{"memory", "disk-lazy", "disk", "cluster", "cluster-sync"}[d]
+	return [...]string{"memory", "disk-lazy", "disk", "cluster"}[d]
 }
 
 // durabilities are the classes on the wire.
 var durabilities = [...]queuepb.Durability{ //nolint:gochecknoglobals // read only
 	queuepb.Durability_DURABILITY_MEMORY, queuepb.Durability_DURABILITY_DISK_LAZY, queuepb.Durability_DURABILITY_DISK,
-	queuepb.Durability_DURABILITY_CLUSTER, queuepb.Durability_DURABILITY_CLUSTER_SYNC,
+	queuepb.Durability_DURABILITY_CLUSTER,
 }
 
 // inMemory says in words what a confirmed operation survives without a journal.

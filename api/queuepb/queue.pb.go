@@ -597,7 +597,7 @@ const (
 	Durability_DURABILITY_DISK Durability = 3
 	// Stored by a quorum of servers.
 	Durability_DURABILITY_CLUSTER Durability = 4
-	// Stored and synced by a quorum of servers.
+	// Stored and synced by a quorum of servers. Not sent yet: a server cannot tell whether those that store sync.
 	Durability_DURABILITY_CLUSTER_SYNC Durability = 5
 )
 

@@ -60,9 +60,9 @@ func TestDeposedOwnerKeepsNothing(t *testing.T) {
 		t.Errorf("Append of the old owner again: %v, want ErrDeposed", err)
 	}
 	write(t, b, "three")
-	last, err := store.Last(t.Context(), 3)
+	last, err := store.Shard(t.Context(), 3)
 	if err != nil || last.Node != "b" {
-		t.Errorf("Last: %+v, %v; want node b", last, err)
+		t.Errorf("Shard: %+v, %v; want node b", last, err)
 	}
 	wantContent(t, take(t, store, 3), "one", "two", "three")
 }

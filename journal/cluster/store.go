@@ -191,15 +191,6 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Last returns the newest fence of a shard. What it says may be old when the server that answers was cut off from the others.
-func (s *Store) Last(ctx context.Context, shard int) (Fence, error) {
-	t, err := s.tail(ctx, shard)
-	if err != nil {
-		return Fence{}, err
-	}
-	return Fence{Epoch: t.epoch, Node: t.node}, nil
-}
-
 // Take makes this node the owner of a shard. The journal's Read yields all that was kept before it. If another node was
 // quicker, the error is [journal.ErrDeposed].
 func (s *Store) Take(ctx context.Context, shard int) (journal.Journal, error) {
