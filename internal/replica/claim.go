@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/replyq/replyq/journal/cluster"
 )
 
 // A claim says who is the owner of all shards.
@@ -22,6 +24,8 @@ type claim struct {
 	Keys    keys   `json:"keys"` // stay when the owner gives way
 	// Heir is the node that the owner is about to give way to, and for a while the only one that may take over from it.
 	Heir string `json:"heir,omitempty"`
+
+	deleted bool // somebody has taken it out of the bucket; its owner may still have a lease
 }
 
 // claimFormat is the format of claims and of what replicas tell of themselves.
@@ -51,7 +55,7 @@ var errFormat = errors.New("it is not this version's: do not run replicas of dif
 
 // A register keeps the claim: a value that is replaced by who knows its revision, which grows. A read may be old.
 type register interface {
-	// read returns revision 0 if there is no claim.
+	// read returns revision 0 if there is no claim. That of one that was deleted is the deletion's, unless no trace is left.
 	read(ctx context.Context) (claim, uint64, error)
 	// write fails with errConflict when the revision is another one. After another error it is not known what has happened.
 	write(ctx context.Context, c claim, revision uint64) (uint64, error)
@@ -73,7 +77,19 @@ type Member struct {
 }
 
 // A bucket is the register in NATS.
-type bucket struct{ kv jetstream.KeyValue }
+type bucket struct {
+	kv jetstream.KeyValue
+	js jetstream.JetStream
+}
+
+// newBucket returns the one that a store has.
+func newBucket(s *cluster.Store) (bucket, error) {
+	js, err := jetstream.New(s.Conn())
+	if err != nil {
+		return bucket{}, fmt.Errorf("JetStream: %w", err) // unreachable: it has no options that could be wrong
+	}
+	return bucket{s.Bucket(), js}, nil
+}
 
 const (
 	claimKey  = "owner"
@@ -83,7 +99,7 @@ const (
 func (b bucket) read(ctx context.Context) (c claim, revision uint64, _ error) {
 	e, err := b.kv.Get(ctx, claimKey)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return c, 0, nil
+		return b.readDeleted(ctx)
 	}
 	if err != nil {
 		return c, 0, fmt.Errorf("read who is the owner: %w", err)
@@ -92,6 +108,25 @@ func (b bucket) read(ctx context.Context) (c claim, revision uint64, _ error) {
 		return c, 0, fmt.Errorf("the key %q of the bucket %s: %w", claimKey, b.kv.Bucket(), errFormat)
 	}
 	return c, e.Revision(), nil
+}
+
+// readDeleted finds out whether there was a claim. The key-value interface does not tell the revision of a deletion, which whoever
+// replaces it has to know.
+func (b bucket) readDeleted(ctx context.Context) (claim, uint64, error) {
+	var m *jetstream.RawStreamMsg
+	stream, err := b.js.Stream(ctx, "KV_"+b.kv.Bucket())
+	if err == nil {
+		m, err = stream.GetLastMsgForSubject(ctx, "$KV."+b.kv.Bucket()+"."+claimKey)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return claim{}, 0, nil
+	case err != nil:
+		return claim{}, 0, fmt.Errorf("read whether there was an owner: %w", err)
+	case len(m.Data) > 0:
+		return claim{}, 0, errors.New("read who is the owner: it was made known just now")
+	}
+	return claim{deleted: true}, m.Sequence, nil
 }
 
 func (b bucket) write(ctx context.Context, c claim, revision uint64) (uint64, error) {

@@ -41,6 +41,7 @@ type election struct {
 	calm     time.Time // since when that was kept each time; zero: it was not, the last time
 	beats    uint64
 	sent     time.Time // when the last beat was sent
+	gave     bool      // the claim is given up, as soon as that is kept
 	until    atomic.Pointer[time.Time]
 	kept     atomic.Pointer[time.Time] // when something that it had written was last kept
 }
@@ -71,7 +72,11 @@ func (e *election) owns() bool { return e.claim.Node == e.me.Node && e.claim.Boo
 // step does what is to be done now.
 func (e *election) step(ctx context.Context) {
 	if e.owns() {
-		if e.now().Sub(e.sent) >= e.times.beat {
+		switch {
+		case e.now().Sub(e.sent) < e.times.beat:
+		case e.gave: // that was not kept when it was tried
+			e.release(ctx)
+		default:
 			e.renew(ctx)
 		}
 	} else {
@@ -95,9 +100,11 @@ func (e *election) look(ctx context.Context) {
 }
 
 func (e *election) saw(c claim, revision uint64) {
-	if revision <= e.revision && !e.seen.IsZero() {
+	purged := revision == 0 && e.revision > 0 // with every trace; a server that lags so much only makes this replica wait
+	if revision <= e.revision && !e.seen.IsZero() && !purged {
 		return // an old answer, or nothing new
 	}
+	c.deleted = c.deleted || purged
 	e.claim, e.revision, e.seen = c, revision, e.now()
 }
 
@@ -120,13 +127,14 @@ func (e *election) tell(ctx context.Context) {
 }
 
 // mayTake reports whether the owner has given way, or has to be taken for dead. A time in which nobody could renew a claim
-// does not count. What an owner leaves to its heir is the heir's for as long as a lease.
+// does not count. What an owner leaves to its heir is the heir's for as long as a lease. Who was the owner when the claim was deleted
+// makes it again, or is dead too.
 func (e *election) mayTake() bool {
 	if e.owns() || e.seen.IsZero() || e.calm.IsZero() {
 		return false
 	}
 	now := e.now()
-	if c := &e.claim; c.Node == "" {
+	if c := &e.claim; c.Node == "" && !c.deleted {
 		return c.Heir == "" || c.Heir == e.me.Node || now.Sub(e.seen) >= e.times.lease
 	}
 	return now.Sub(e.seen) >= e.times.dead && now.Sub(e.calm) >= e.times.dead
@@ -134,6 +142,7 @@ func (e *election) mayTake() bool {
 
 // take claims all shards.
 func (e *election) take(ctx context.Context) {
+	e.gave = false
 	e.write(ctx, e.mine(restoring))
 }
 
@@ -141,13 +150,22 @@ func (e *election) mine(s state) claim {
 	return claim{Node: e.me.Node, Boot: e.boot, Address: e.me.Address, State: s, Keys: e.keys(), Heir: e.heir}
 }
 
-// renew keeps the claim.
-func (e *election) renew(ctx context.Context) { e.write(ctx, e.mine(e.state)) }
+// renew keeps the claim. One that was deleted is made again at once, while the lease lasts: later it may have been another's.
+func (e *election) renew(ctx context.Context) {
+	until := e.until.Load()
+	e.write(ctx, e.mine(e.state))
+	if e.claim.deleted && until != nil && e.now().Before(*until) {
+		e.log.Warn("the claim of this replica was deleted from the bucket: it is made again")
+		e.write(ctx, e.mine(e.state))
+	}
+}
 
-// release gives the claim up: the next owner need not wait. Nothing may be said any more that was read before.
+// release gives the claim up: the next owner need not wait. Nothing may be said any more that was read before. When that is not
+// kept, step tries again.
 func (e *election) release(ctx context.Context) {
 	e.until.Store(nil)
 	if e.owns() {
+		e.gave = true
 		e.write(ctx, claim{Keys: e.keys(), Heir: e.heir})
 	}
 }

@@ -214,7 +214,7 @@ func oneLease(t *testing.T, seed uint64) int {
 	}
 	for range 40 {
 		draw.Lock()
-		p, what, d := contenders[rng.IntN(len(contenders))], rng.IntN(4), time.Duration(rng.IntN(6000))*time.Millisecond
+		p, what, d := contenders[rng.IntN(len(contenders))], rng.IntN(5), time.Duration(rng.IntN(6000))*time.Millisecond
 		draw.Unlock()
 		switch what {
 		case 0:
@@ -225,6 +225,9 @@ func oneLease(t *testing.T, seed uint64) int {
 			c.set(true, true)
 			look(d)
 			c.set(true, false)
+		case 2:
+			c.remove()
+			look(d)
 		default:
 			look(d)
 		}
@@ -249,6 +252,20 @@ func (c *cell) isFaulty() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.faulty
+}
+
+// remove is what an operator does who deletes the claim.
+func (c *cell) remove() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claims = append(c.claims, claim{deleted: true})
+}
+
+// last is the claim as it is.
+func (c *cell) last() claim {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.claims[len(c.claims)-1]
 }
 
 func (c *cell) set(faulty, noQuorum bool) {

@@ -108,6 +108,7 @@ func (r *Replica) goNow() {
 	r.going.heir = ""
 	e.state = leaving
 	r.opens = 0
+	r.abandon()
 	began := time.Now()
 	if b := r.broker; b != nil {
 		r.broker = nil
@@ -144,11 +145,25 @@ func (r *Replica) Close() error {
 	err := r.end(r.broker)
 	r.broker = nil
 	r.ends.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), r.election.times.try)
+	ctx, cancel := context.WithTimeout(context.Background(), r.election.times.dead)
 	defer cancel()
-	r.election.release(ctx)
+	r.release(ctx)
 	if forgot := r.bucket.forget(ctx, r.cfg.Node); forgot != nil && !errors.Is(forgot, context.DeadlineExceeded) {
 		err = errors.Join(err, fmt.Errorf("replica: %w", forgot))
 	}
 	return err
+}
+
+// release gives the claim up, if it has it, for as long as ctx lets it try: NATS may have no leader for a moment. At the end of
+// the time after which its owner is taken for dead that is of no use any more.
+func (r *Replica) release(ctx context.Context) {
+	ticker := time.NewTicker(r.election.times.look)
+	defer ticker.Stop()
+	for r.election.release(ctx); r.election.owns(); r.election.release(ctx) {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

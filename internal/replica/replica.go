@@ -55,6 +55,7 @@ type Replica struct {
 	broker   *broker.Broker // while it serves
 	opens    uint64         // the opening that is under way; 0: none is
 	openings uint64         // so far
+	abandon  func()         // ends the last one
 	going    *goodbye       // nil until Leave is called
 	standby  *standby       // nil unless this replica is, or was until now, the owner's heir
 	declined string         // the boot of an owner whose logs cannot be read along
@@ -92,8 +93,12 @@ func Join(ctx context.Context, cfg Config) (*Replica, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	b, err := newBucket(cfg.Store)
+	if err != nil {
+		return nil, fmt.Errorf("replica: %w", err) // unreachable, as there
+	}
 	r := &Replica{
-		cfg: cfg, bucket: bucket{cfg.Store.Bucket()}, stopped: make(chan struct{}), opened: make(chan opening), leave: make(chan *goodbye),
+		cfg: cfg, bucket: b, stopped: make(chan struct{}), opened: make(chan opening), leave: make(chan *goodbye), abandon: func() {},
 	}
 	r.election = &election{
 		register: r.bucket, me: Member{Node: cfg.Node, Address: cfg.Address, Version: cfg.Version}, boot: rand.Text(),
@@ -160,12 +165,20 @@ func (r *Replica) act() {
 	e := r.election
 	if e.owns() {
 		switch {
+		case e.gave: // which step sees to
 		case r.going != nil && r.going.heir != "":
 			r.handOver()
-		case r.broker == nil && r.opens == 0:
+		case r.broker != nil, r.opens != 0:
+		case r.going != nil: // it was taken before, and that was not known
+			e.release(r.ctx)
+		default:
 			r.open()
 		}
 		return
+	}
+	if e.gave { // that is kept by now: others have their turn
+		e.gave = false
+		r.resting = time.Now().Add(restTime)
 	}
 	r.deposed()
 	r.follow()
@@ -201,6 +214,9 @@ func (r *Replica) show() {
 // follow tells the server where the owner is.
 func (r *Replica) follow() {
 	c := r.election.claim
+	if c.deleted {
+		return // its owner is about to make it again, and serves
+	}
 	if c.Address != r.relays {
 		r.relays = c.Address
 		r.cfg.Server.Relay(c.Address)
@@ -226,12 +242,15 @@ func (r *Replica) open() {
 	r.relays = ""
 	r.cfg.Server.Relay("")
 	id, along := r.opens, r.takeStandby()
+	ctx, cancel := context.WithCancel(r.ctx)
+	r.abandon = cancel
 	r.ends.Go(func() {
+		defer cancel()
 		o := opening{id: id}
-		o.broker, o.err = r.openBroker(along)
+		o.broker, o.err = r.openBroker(ctx, along)
 		if errors.Is(o.err, cluster.ErrNotFollowed) {
 			r.cfg.Log.Info("what was read along is of no use", slog.Any("reason", o.err))
-			o.broker, o.err = r.openBroker(nil)
+			o.broker, o.err = r.openBroker(ctx, nil)
 		}
 		select {
 		case r.opened <- o:
@@ -241,7 +260,8 @@ func (r *Replica) open() {
 	})
 }
 
-func (r *Replica) openBroker(s *standby) (*broker.Broker, error) {
+// openBroker ends early when ctx does. If something was read along, it goes on from there.
+func (r *Replica) openBroker(ctx context.Context, s *standby) (*broker.Broker, error) {
 	take := r.cfg.Store.Take
 	var along *broker.Standby
 	if s != nil {
@@ -254,17 +274,21 @@ func (r *Replica) openBroker(s *standby) (*broker.Broker, error) {
 	errs := make([]error, len(journals))
 	var takes sync.WaitGroup
 	for shard := range journals {
-		takes.Go(func() { journals[shard], errs[shard] = take(r.ctx, shard) })
+		takes.Go(func() { journals[shard], errs[shard] = take(ctx, shard) })
 	}
 	takes.Wait()
-	if err := errors.Join(errs...); err != nil {
+	closeAll := func() {
 		for _, j := range journals {
 			if j != nil {
 				_ = j.Close() // nothing was written
 			}
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		closeAll()
 		return nil, fmt.Errorf("take the shards over: %w", err)
 	}
+	defer context.AfterFunc(ctx, closeAll)() // what is being read ends
 	return r.cfg.Open(journals, along, r.election.leased)
 }
 
@@ -318,10 +342,19 @@ func (r *Replica) deposed() {
 	if r.broker == nil && r.opens == 0 {
 		return
 	}
-	r.cfg.Log.Warn("another replica has taken over: this one has not renewed its claim in time", slog.String("node", r.election.claim.Node))
+	c := r.election.claim
+	if c.deleted {
+		r.cfg.Log.Warn("the claim was deleted from the bucket, and could not be made again at once")
+	} else {
+		r.cfg.Log.Warn("another replica has taken over: this one has not renewed its claim in time", slog.String("node", c.Node))
+	}
 	r.opens = 0
+	r.abandon()
 	r.election.state = r.idle()
 	if r.broker != nil {
+		if c.Address == "" {
+			r.cfg.Server.Relay("") // follow does not: it has told so before
+		}
 		r.follow() // what is under way is cut off
 		r.endBeside(r.broker)
 		r.broker = nil

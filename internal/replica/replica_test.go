@@ -69,6 +69,12 @@ type node struct {
 
 func join(t *testing.T, url, name string, keys *handles.KeyRing) (*node, error) {
 	t.Helper()
+	return joinWith(t, url, name, keys, nil)
+}
+
+// joinWith is join, with something done before a broker is opened.
+func joinWith(t *testing.T, url, name string, keys *handles.KeyRing, before func([]journal.Journal) error) (*node, error) {
+	t.Helper()
 	store, err := cluster.Open(t.Context(), cluster.Options{URL: url, Replicas: 1, Shards: 2, Node: name})
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +85,11 @@ func join(t *testing.T, url, name string, keys *handles.KeyRing) (*node, error) 
 		Open: func(journals []journal.Journal, along *broker.Standby, lease func() bool) (*broker.Broker, error) {
 			if along != nil {
 				n.set(func() { n.along = along.Read().Messages })
+			}
+			if before != nil {
+				if err := before(journals); err != nil {
+					return nil, err
+				}
 			}
 			return broker.Open(broker.Config{
 				Store: store.Number(), Shards: len(journals), Lease: lease, Standby: along,
