@@ -16,6 +16,8 @@ import (
 // Peers says that a server is one of several replicas, of which one at a time serves: [Server.Own] and [Server.Relay]
 // tell which. The others relay every call to it. They know each other by their keys, which have to be the same.
 type Peers struct {
+	// Node is this replica's name, which GetServerStatistics tells.
+	Node string
 	// Dial are options for connections to other replicas, beside the server's own. Default: plain TCP.
 	Dial []grpc.DialOption
 	// MemoryLimit bounds what comes in over all connections, as the broker's does without replicas. Default: no bound.

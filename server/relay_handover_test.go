@@ -52,10 +52,13 @@ func newCluster(t *testing.T, n int) *cluster {
 			t.Errorf("Broker.Close() = %v", err)
 		}
 	})
-	for range n {
+	for i := range n {
 		l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 		r := &replica{address: l.Addr().String(), served: make(chan error, 1)}
-		r.Server = must[*server.Server](t)(server.New(server.Config{Keys: keys, Peers: &server.Peers{}, Durability: server.OnCluster}))
+		r.Server = must[*server.Server](t)(server.New(server.Config{
+			Keys: keys, Peers: &server.Peers{Node: fmt.Sprint("r", i)}, Durability: server.OnCluster,
+			Journal: func(context.Context) server.JournalFigures { return server.JournalFigures{Batches: uint64(i + 1)} }, //nolint:gosec // few
+		}))
 		go func() { r.served <- r.Serve(l) }()
 		c.replicas = append(c.replicas, r)
 	}
@@ -149,6 +152,20 @@ func TestOwnerChanges(t *testing.T) {
 	}
 	stop()
 	workers.Wait()
+}
+
+// TestStatisticsAreTheOwners: whichever replica is asked, and after another one begins to serve, that one's.
+func TestStatisticsAreTheOwners(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, owner := range []int{0, 2} {
+		c.move(owner)
+		for i := range c.replicas {
+			got, err := c.client(i).ServerStatistics(t.Context())
+			if want := fmt.Sprint("r", owner); err != nil || got.Node != want || got.Journal.Batches != uint64(owner+1) {
+				t.Errorf("replica %d tells %v, %v; want the figures of %s", i, got, err, want)
+			}
+		}
+	}
 }
 
 // TestOwnerChangesUnderPlainStreams: they end, so that their clients come back.

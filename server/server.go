@@ -54,8 +54,8 @@ type Config struct {
 	MaxConnectionsPerAddress int
 	// NoReflection leaves out the reflection service, without which grpcurl needs the proto file.
 	NoReflection bool
-	// Journal tells figures of the broker's journal. Default: there is none.
-	Journal func() JournalFigures
+	// Journal tells figures of the broker's journal, in a second or so, also while nothing is kept. Default: there is none.
+	Journal func(ctx context.Context) JournalFigures
 	// Cluster tells how a service of several replicas is, in 2 s at most, whether this server serves or not. Default: it is
 	// not one of several.
 	Cluster func(ctx context.Context) *queuepb.GetClusterResponse
@@ -82,7 +82,7 @@ type Server struct {
 	hold   func(bytes int64)
 	asking atomic.Int64 // calls with one answer that look for the owner, or wait for it
 
-	journal               func() JournalFigures
+	journal               func(ctx context.Context) JournalFigures
 	cluster               func(ctx context.Context) *queuepb.GetClusterResponse
 	durability            Durability
 	durabilityDescription string

@@ -11,13 +11,17 @@ import (
 // JournalFigures are what a journal tells of itself since it was opened.
 type JournalFigures struct {
 	Batches, Bytes uint64 // that were kept
-	Written        uint64 // bytes written to the disk for them
+	Written        uint64 // bytes written to the disk, or sent to NATS, for them
 	// Sizes (bytes) and Latencies (nanoseconds) count batches by powers of two: the i-th count has those below 2^i that are in
 	// no earlier one.
 	Sizes, Latencies       []uint64
 	SizeSum, LatencySum    uint64
 	Store, Free, WantsFree uint64 // bytes: of the journal, of its disk, and how many of those there shall be
 	NearlyFull             bool
+	// Stream is the name of the stream in NATS that the journal is in; empty if it is on a disk. SentMessages were sent there, and
+	// StreamMessages are in it, which may have StreamLimit bytes, 0 if it has no limit.
+	Stream                                    string
+	SentMessages, StreamMessages, StreamLimit uint64
 }
 
 // GetServerStatistics implements the RPC.
@@ -30,13 +34,17 @@ func (s *adminService) GetServerStatistics(
 		MemoryBytes:      uint64(max(t.broker.MemoryUsed(), 0)),
 		MemoryLimitBytes: uint64(t.broker.MemoryLimit()),
 	}
+	if s.peers != nil {
+		res.Node = s.peers.Node
+	}
 	if s.journal != nil {
-		j := s.journal()
+		j := s.journal(ctx)
 		res.Journal = &queuepb.JournalStatistics{
 			Batches: j.Batches, BatchBytes: j.Bytes, WrittenBytes: j.Written,
 			Sizes: histogram(j.Sizes, j.SizeSum), Latencies: histogram(j.Latencies, j.LatencySum),
 			StoreBytes: j.Store, FreeBytes: j.Free, WantedFreeBytes: j.WantsFree, NearlyFull: j.NearlyFull,
 			Stalled: t.broker.Stalled() != nil,
+			Stream:  j.Stream, SentMessages: j.SentMessages, StreamMessages: j.StreamMessages, StreamLimitBytes: j.StreamLimit,
 		}
 	}
 	return res, nil

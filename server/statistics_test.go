@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,10 +21,11 @@ func TestServerStatistics(t *testing.T) {
 		t.Errorf("without a journal: %v", got)
 	}
 	c = newClient(t, testbed.WithBroker(func(c *broker.Config) { c.MemoryLimit = 1 << 30 }), testbed.WithServer(func(c *server.Config) {
-		c.Journal = func() server.JournalFigures {
+		c.Journal = func(context.Context) server.JournalFigures {
 			return server.JournalFigures{
 				Batches: 3, Bytes: 100, Written: 300, Sizes: []uint64{0, 1, 2, 0, 0}, SizeSum: 100, Latencies: []uint64{3}, LatencySum: 7,
 				Store: 1, Free: 2, WantsFree: 3, NearlyFull: true,
+				Stream: "s", SentMessages: 4, StreamMessages: 5, StreamLimit: 6,
 			}
 		}
 	}))
@@ -31,6 +33,7 @@ func TestServerStatistics(t *testing.T) {
 	want := &queuepb.JournalStatistics{
 		Batches: 3, BatchBytes: 100, WrittenBytes: 300, Sizes: &queuepb.Histogram{Counts: []uint64{0, 1, 2}, Sum: 100},
 		Latencies: &queuepb.Histogram{Counts: []uint64{3}, Sum: 7}, StoreBytes: 1, FreeBytes: 2, WantedFreeBytes: 3, NearlyFull: true,
+		Stream: "s", SentMessages: 4, StreamMessages: 5, StreamLimitBytes: 6,
 	}
 	if diff := cmp.Diff(want, before.Journal, protocmp.Transform()); diff != "" {
 		t.Errorf("journal (-want +got):\n%s", diff)

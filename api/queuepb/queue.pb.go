@@ -5711,7 +5711,9 @@ type GetServerStatisticsResponse struct {
 	// The limit for them; 0 if there is none.
 	MemoryLimitBytes uint64 `protobuf:"varint,3,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
 	// What the journal does; unset if the server has none.
-	Journal       *JournalStatistics `protobuf:"bytes,4,opt,name=journal,proto3" json:"journal,omitempty"`
+	Journal *JournalStatistics `protobuf:"bytes,4,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Name of the replica that serves: these are its figures, whichever one was asked. Empty if the server is not one of several.
+	Node          string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5774,7 +5776,15 @@ func (x *GetServerStatisticsResponse) GetJournal() *JournalStatistics {
 	return nil
 }
 
-// JournalStatistics are figures of a journal. Counts go from the start of the server on.
+func (x *GetServerStatisticsResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// JournalStatistics are figures of a journal. Counts go from the start of the server on: of several replicas, of the one that
+// serves, so that they fall when another one takes over.
 type JournalStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Batches that were kept. Each holds what all operations have changed that came while the one before was being kept.
@@ -5782,7 +5792,7 @@ type JournalStatistics struct {
 	// Bytes in these batches.
 	BatchBytes uint64 `protobuf:"varint,2,opt,name=batch_bytes,json=batchBytes,proto3" json:"batch_bytes,omitempty"`
 	// Bytes that were written to the disk for them, as often as they were written. With NATS: that were sent there, once
-	// for all copies.
+	// for all copies, and again with each try.
 	WrittenBytes uint64 `protobuf:"varint,3,opt,name=written_bytes,json=writtenBytes,proto3" json:"written_bytes,omitempty"`
 	// The batches by their size in bytes.
 	Sizes *Histogram `protobuf:"bytes,4,opt,name=sizes,proto3" json:"sizes,omitempty"`
@@ -5797,9 +5807,18 @@ type JournalStatistics struct {
 	// They are being refused.
 	NearlyFull bool `protobuf:"varint,9,opt,name=nearly_full,json=nearlyFull,proto3" json:"nearly_full,omitempty"`
 	// Nothing was kept for a while, although something waits: requests are refused with JOURNAL_SLOW.
-	Stalled       bool `protobuf:"varint,10,opt,name=stalled,proto3" json:"stalled,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Stalled bool `protobuf:"varint,10,opt,name=stalled,proto3" json:"stalled,omitempty"`
+	// Name of the stream in NATS that the journal is in; empty if it is on a disk. So are the following ones 0 there.
+	Stream string `protobuf:"bytes,11,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Messages that were sent to NATS: one for a batch, or several if it is over 1 MiB, and one for each record of a take-over or
+	// trimming. What has no answer is sent, and counted, again.
+	SentMessages uint64 `protobuf:"varint,12,opt,name=sent_messages,json=sentMessages,proto3" json:"sent_messages,omitempty"`
+	// Messages in the stream; 0 if NATS does not answer.
+	StreamMessages uint64 `protobuf:"varint,13,opt,name=stream_messages,json=streamMessages,proto3" json:"stream_messages,omitempty"`
+	// Bytes that the stream may have at most, by its configuration. 0: it has no limit of its own, or NATS does not answer.
+	StreamLimitBytes uint64 `protobuf:"varint,14,opt,name=stream_limit_bytes,json=streamLimitBytes,proto3" json:"stream_limit_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *JournalStatistics) Reset() {
@@ -5900,6 +5919,34 @@ func (x *JournalStatistics) GetStalled() bool {
 		return x.Stalled
 	}
 	return false
+}
+
+func (x *JournalStatistics) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *JournalStatistics) GetSentMessages() uint64 {
+	if x != nil {
+		return x.SentMessages
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetStreamMessages() uint64 {
+	if x != nil {
+		return x.StreamMessages
+	}
+	return 0
+}
+
+func (x *JournalStatistics) GetStreamLimitBytes() uint64 {
+	if x != nil {
+		return x.StreamLimitBytes
+	}
+	return 0
 }
 
 // GetClusterRequest asks how the cluster is.
@@ -8398,12 +8445,13 @@ const file_api_queue_proto_rawDesc = "" +
 	"\ffailed_total\x18\r \x01(\x04R\vfailedTotal\x12!\n" +
 	"\fenqueue_rate\x18\x0e \x01(\x01R\venqueueRate\x12\x19\n" +
 	"\back_rate\x18\x0f \x01(\x01R\aackRate\"\x1c\n" +
-	"\x1aGetServerStatisticsRequest\"\xd6\x01\n" +
+	"\x1aGetServerStatisticsRequest\"\xea\x01\n" +
 	"\x1bGetServerStatisticsResponse\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12!\n" +
 	"\fmemory_bytes\x18\x02 \x01(\x04R\vmemoryBytes\x12,\n" +
 	"\x12memory_limit_bytes\x18\x03 \x01(\x04R\x10memoryLimitBytes\x126\n" +
-	"\ajournal\x18\x04 \x01(\v2\x1c.replyq.v1.JournalStatisticsR\ajournal\"\xfa\x02\n" +
+	"\ajournal\x18\x04 \x01(\v2\x1c.replyq.v1.JournalStatisticsR\ajournal\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"\x8e\x04\n" +
 	"\x11JournalStatistics\x12\x18\n" +
 	"\abatches\x18\x01 \x01(\x04R\abatches\x12\x1f\n" +
 	"\vbatch_bytes\x18\x02 \x01(\x04R\n" +
@@ -8419,7 +8467,11 @@ const file_api_queue_proto_rawDesc = "" +
 	"\vnearly_full\x18\t \x01(\bR\n" +
 	"nearlyFull\x12\x18\n" +
 	"\astalled\x18\n" +
-	" \x01(\bR\astalled\"\x13\n" +
+	" \x01(\bR\astalled\x12\x16\n" +
+	"\x06stream\x18\v \x01(\tR\x06stream\x12#\n" +
+	"\rsent_messages\x18\f \x01(\x04R\fsentMessages\x12'\n" +
+	"\x0fstream_messages\x18\r \x01(\x04R\x0estreamMessages\x12,\n" +
+	"\x12stream_limit_bytes\x18\x0e \x01(\x04R\x10streamLimitBytes\"\x13\n" +
 	"\x11GetClusterRequest\"\xdf\x02\n" +
 	"\x12GetClusterResponse\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +

@@ -10,6 +10,8 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/internal/replica"
+	"github.com/replyq/replyq/journal/cluster"
+	"github.com/replyq/replyq/server"
 )
 
 // clusterReport is what GetCluster answers.
@@ -33,6 +35,31 @@ func clusterMessage(r *replica.Report, now time.Time) *queuepb.GetClusterRespons
 		out.Shards = append(out.Shards, &queuepb.ClusterShard{
 			Number: uint32(i), Owner: s.Node, Epoch: s.Epoch, Messages: s.Messages, NeededBatches: s.Needed, //nolint:gosec // few shards
 		})
+	}
+	return out
+}
+
+// figuresTime is how long NATS has to tell of the stream. Without an answer the figures are told without it.
+const figuresTime = time.Second
+
+// journalFigures are what the server tells of the journal.
+func (p *process) journalFigures(ctx context.Context) server.JournalFigures {
+	return streamFigures(ctx, p.cluster)
+}
+
+func streamFigures(ctx context.Context, store *cluster.Store) server.JournalFigures {
+	f := store.Figures()
+	out := server.JournalFigures{
+		Batches: f.Batches, Bytes: f.Bytes, Written: f.Sent, SentMessages: f.Messages, Stream: store.Stream(),
+		Sizes: f.Size.Counts[:], SizeSum: f.Size.Sum, Latencies: f.Latency.Counts[:], LatencySum: f.Latency.Sum,
+	}
+	if connected, _ := store.Connected(); connected == "" {
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, figuresTime)
+	defer cancel()
+	if space, err := store.Space(ctx); err == nil { // without an answer it is left out
+		out.Store, out.StreamMessages, out.StreamLimit = space.Bytes, space.Messages, space.Limit
 	}
 	return out
 }

@@ -69,7 +69,8 @@ func (p *process) openReplica() (err error) {
 	limit := p.memoryLimit(p.log, os.DirFS("/"))
 	guard(limit)
 	cfg := p.serverConfig()
-	cfg.Peers = &server.Peers{MemoryLimit: limit}
+	cfg.Peers = &server.Peers{Node: p.Node, MemoryLimit: limit}
+	cfg.Journal = p.journalFigures
 	cfg.Cluster = p.clusterReport
 	cfg.Durability = server.OnCluster
 	cfg.DurabilityDescription = "cluster: what was confirmed is stored by most of the NATS servers; with sync_interval always it is on their disks as well"

@@ -107,7 +107,7 @@ func (w *spaceWatch) isFull() bool {
 }
 
 // figures are what the server tells of the store.
-func (w *spaceWatch) figures() server.JournalFigures {
+func (w *spaceWatch) figures(context.Context) server.JournalFigures {
 	st := w.store.Stats()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -81,7 +81,7 @@ func TestSpaceWatch(t *testing.T) {
 			if got := takes(); got != step.want {
 				t.Errorf("with %d bytes free of which 64 are wanted (%v) it takes messages: %v, want %v", step.free, step.err, got, step.want)
 			}
-			if f := w.figures(); f.NearlyFull == step.want || f.WantsFree != 64 || f.Store != 7 {
+			if f := w.figures(t.Context()); f.NearlyFull == step.want || f.WantsFree != 64 || f.Store != 7 {
 				t.Errorf("figures with %d bytes free: %+v", step.free, f)
 			}
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math/bits"
 	"strings"
 	"text/tabwriter"
@@ -14,7 +15,8 @@ type statsCmd struct{}
 
 // Help is shown by stats --help.
 func (statsCmd) Help() string {
-	return "Counts go from the start of the server on. Percentiles are at most twice too high.\n\n" + jsonHelp("server_statistics")
+	return "Counts go from the start of the server on. Percentiles are at most twice too high. Of several replicas these are the " +
+		"figures of the one that serves, whichever one --server names.\n\n" + jsonHelp("server_statistics")
 }
 
 // Run shows the figures.
@@ -38,6 +40,7 @@ func (statsCmd) Run(a *app) error {
 type statsRecord struct {
 	Type             string         `json:"type"`
 	Time             time.Time      `json:"time"`
+	Node             string         `json:"node,omitempty"`
 	MemoryBytes      uint64         `json:"memory_bytes"`
 	MemoryLimitBytes uint64         `json:"memory_limit_bytes,omitempty"`
 	Journal          *journalRecord `json:"journal,omitempty"`
@@ -59,11 +62,16 @@ type journalRecord struct {
 	WantedFreeBytes uint64   `json:"wanted_free_bytes"`
 	NearlyFull      bool     `json:"nearly_full"`
 	Stalled         bool     `json:"stalled"`
+	Stream          string   `json:"stream,omitempty"`
+	SentMessages    uint64   `json:"sent_messages,omitempty"`
+	StreamMessages  uint64   `json:"stream_messages,omitempty"`
+	StreamLimit     uint64   `json:"stream_limit_bytes,omitempty"`
 }
 
 func newStatsRecord(s *queuepb.GetServerStatisticsResponse) *statsRecord {
 	r := &statsRecord{
-		Type: "server_statistics", Time: s.GetTime().AsTime(), MemoryBytes: s.GetMemoryBytes(), MemoryLimitBytes: s.GetMemoryLimitBytes(),
+		Type: "server_statistics", Time: s.GetTime().AsTime(), Node: s.GetNode(),
+		MemoryBytes: s.GetMemoryBytes(), MemoryLimitBytes: s.GetMemoryLimitBytes(),
 	}
 	j := s.GetJournal()
 	if j == nil {
@@ -76,6 +84,7 @@ func newStatsRecord(s *queuepb.GetServerStatisticsResponse) *statsRecord {
 		LatencyMean: seconds(j.GetLatencies().GetSum() / max(j.GetBatches(), 1)), Latencies: j.GetLatencies().GetCounts(),
 		StoreBytes: j.GetStoreBytes(), FreeBytes: j.GetFreeBytes(), WantedFreeBytes: j.GetWantedFreeBytes(),
 		NearlyFull: j.GetNearlyFull(), Stalled: j.GetStalled(),
+		Stream: j.GetStream(), SentMessages: j.GetSentMessages(), StreamMessages: j.GetStreamMessages(), StreamLimit: j.GetStreamLimitBytes(),
 	}
 	return r
 }
@@ -99,30 +108,59 @@ func quantile(h *queuepb.Histogram, share float64) uint64 {
 func (r *statsRecord) text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
-	limit := "no limit"
-	if r.MemoryLimitBytes > 0 {
-		limit = "limit " + size(r.MemoryLimitBytes)
+	if r.Node != "" {
+		fmt.Fprintf(w, "replica\t%s, which serves\n", r.Node)
 	}
-	fmt.Fprintf(w, "memory\t%s, %s\n", size(r.MemoryBytes), limit)
-	if j := r.Journal; j == nil {
+	fmt.Fprintf(w, "memory\t%s, %s\n", size(r.MemoryBytes), limitText(r.MemoryLimitBytes))
+	if r.Journal == nil {
 		fmt.Fprintf(w, "journal\tnone\n")
 	} else {
-		state := "keeps up"
-		if j.Stalled {
-			state = "has stalled: requests are refused"
-		}
-		fmt.Fprintf(w, "journal\t%s\n", state)
-		fmt.Fprintf(w, "batches\t%d, %s, written to disk %s\n", j.Batches, size(j.BatchBytes), size(j.WrittenBytes))
-		fmt.Fprintf(w, "size\thalf up to %s, 99 %% up to %s\n", size(j.SizeP50), size(j.SizeP99))
-		fmt.Fprintf(w, "latency\thalf up to %s, 99 %% up to %s, mean %s\n", took(j.LatencyP50), took(j.LatencyP99), took(j.LatencyMean))
-		room := ""
-		if j.NearlyFull {
-			room = ": nearly full, new messages are refused"
-		}
-		fmt.Fprintf(w, "disk\tstore %s, free %s, wanted free %s%s\n", size(j.StoreBytes), size(j.FreeBytes), size(j.WantedFreeBytes), room)
+		r.Journal.write(w)
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	return b.String()
+}
+
+func (j *journalRecord) write(w io.Writer) {
+	state := "keeps up"
+	if j.Stalled {
+		state = "has stalled: requests are refused"
+	}
+	fmt.Fprintf(w, "journal\t%s\n", state)
+	fmt.Fprintf(w, "batches\t%d, %s, %s\n", j.Batches, size(j.BatchBytes), j.written())
+	fmt.Fprintf(w, "size\thalf up to %s, 99 %% up to %s\n", size(j.SizeP50), size(j.SizeP99))
+	fmt.Fprintf(w, "latency\thalf up to %s, 99 %% up to %s, mean %s\n", took(j.LatencyP50), took(j.LatencyP99), took(j.LatencyMean))
+	if j.Stream != "" {
+		fmt.Fprintf(w, "stream\t%s: %s\n", j.Stream, j.kept())
+		return
+	}
+	room := ""
+	if j.NearlyFull {
+		room = ": nearly full, new messages are refused"
+	}
+	fmt.Fprintf(w, "disk\tstore %s, free %s, wanted free %s%s\n", size(j.StoreBytes), size(j.FreeBytes), size(j.WantedFreeBytes), room)
+}
+
+func (j *journalRecord) written() string {
+	if j.Stream != "" {
+		return fmt.Sprintf("sent to NATS %s in %d messages", size(j.WrittenBytes), j.SentMessages)
+	}
+	return "written to disk " + size(j.WrittenBytes)
+}
+
+// kept is what the stream has. It is never empty: whoever serves has left a message there.
+func (j *journalRecord) kept() string {
+	if j.StreamMessages == 0 {
+		return "NATS does not answer"
+	}
+	return fmt.Sprintf("%s in %d messages, %s", size(j.StoreBytes), j.StreamMessages, limitText(j.StreamLimit))
+}
+
+func limitText(bytes uint64) string {
+	if bytes == 0 {
+		return "no limit"
+	}
+	return "limit " + size(bytes)
 }
 
 func took(seconds float64) time.Duration {

@@ -45,3 +45,33 @@ disk    store 20.0 MiB, free 5.0 GiB, wanted free 1.0 GiB: nearly full, new mess
 		t.Errorf("a journal that has kept nothing: %+v", none.Journal)
 	}
 }
+
+// TestStatsTextNATS: the same of one of several replicas, whose journal is in NATS, which answers and does not.
+func TestStatsTextNATS(t *testing.T) {
+	j := &queuepb.JournalStatistics{
+		Batches: 2, BatchBytes: 5 << 20, WrittenBytes: 6 << 20, Stream: "REPLYQ_main", SentMessages: 15,
+		StoreBytes: 9 << 20, StreamMessages: 20,
+		Sizes: &queuepb.Histogram{Counts: []uint64{22: 2}}, Latencies: &queuepb.Histogram{Counts: []uint64{23: 2}, Sum: 12_000_000},
+	}
+	res := &queuepb.GetServerStatisticsResponse{MemoryBytes: 1000, Node: "r2", Journal: j}
+	const same = `replica r2, which serves
+memory  1000 B, no limit
+journal keeps up
+batches 2, 5.0 MiB, sent to NATS 6.0 MiB in 15 messages
+size    half up to 4.0 MiB, 99 % up to 4.0 MiB
+latency half up to 8.39ms, 99 % up to 8.39ms, mean 6ms
+`
+	for _, test := range []struct {
+		change func()
+		want   string
+	}{
+		{func() {}, "stream  REPLYQ_main: 9.0 MiB in 20 messages, no limit\n"},
+		{func() { j.StreamLimitBytes = 1 << 30 }, "stream  REPLYQ_main: 9.0 MiB in 20 messages, limit 1.0 GiB\n"},
+		{func() { j.StoreBytes, j.StreamMessages, j.StreamLimitBytes = 0, 0, 0 }, "stream  REPLYQ_main: NATS does not answer\n"},
+	} {
+		test.change()
+		if diff := cmp.Diff(same+test.want, newStatsRecord(res).text()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/replyq/replyq/internal/histogram"
@@ -11,28 +12,41 @@ import (
 type Figures struct {
 	Batches uint64 // appended and kept
 	Bytes   uint64 // in these batches
+	// Messages and Sent are messages that were sent to NATS and the bytes in them: of batches, whole or in parts, of take-overs
+	// and of trimming, and what had no answer again.
+	Messages, Sent uint64
 	// Latency is of appends, in nanoseconds, and Size of batches, in bytes.
 	Latency, Size histogram.Histogram
 }
 
-type counts struct{ sizes, latencies histogram.Counter }
+type counts struct {
+	sizes, latencies histogram.Counter
+	messages, sent   atomic.Uint64
+}
 
 func (c *counts) appended(size int, began time.Time) {
 	c.sizes.Add(uint64(size)) //nolint:gosec // never negative
 	c.latencies.Add(uint64(time.Since(began)))
 }
 
+func (c *counts) published(size int) {
+	c.messages.Add(1)
+	c.sent.Add(uint64(size)) //nolint:gosec // never negative
+}
+
 // Figures returns what the store has appended since it was opened.
 func (s *Store) Figures() Figures {
 	f := Figures{Latency: s.counts.latencies.Load(), Size: s.counts.sizes.Load()}
 	f.Batches, f.Bytes = f.Size.Count(), f.Size.Sum
+	f.Messages, f.Sent = s.counts.messages.Load(), s.counts.sent.Load()
 	return f
 }
 
 // A Space is what the stream takes.
 type Space struct {
-	Bytes uint64 // of all shards, in each of the stream's replicas
-	Limit uint64 // what the stream may have at most; 0: it has no limit of its own
+	Bytes    uint64 // of all shards, in each of the stream's replicas
+	Messages uint64 // that these are in
+	Limit    uint64 // bytes that the stream may have at most; 0: it has no limit of its own
 }
 
 // Space asks the stream's leader.
@@ -41,5 +55,5 @@ func (s *Store) Space(ctx context.Context) (Space, error) {
 	if err != nil {
 		return Space{}, err
 	}
-	return Space{Bytes: info.State.Bytes, Limit: uint64(max(info.Config.MaxBytes, 0))}, nil
+	return Space{Bytes: info.State.Bytes, Messages: info.State.Msgs, Limit: uint64(max(info.Config.MaxBytes, 0))}, nil
 }

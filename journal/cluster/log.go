@@ -199,6 +199,9 @@ func (l *log) publish(ctx context.Context, message []byte) (uint64, error) {
 	defer cancel()
 	ack, err := l.store.js.Publish(ctx, l.store.subject(l.shard), message,
 		jetstream.WithExpectLastSequencePerSubject(l.sequence), jetstream.WithRetryAttempts(0))
+	if !unsent(err) {
+		l.store.counts.published(len(message))
+	}
 	if err != nil {
 		return 0, err //nolint:wrapcheck // by the caller
 	}

@@ -155,8 +155,19 @@ func TestFigures(t *testing.T) {
 	if f.Batches != 2 || f.Bytes != 5+3<<20 || f.Size.Quantile(0.5) != 7 || f.Latency.Count() != 2 || f.Latency.Sum == 0 {
 		t.Errorf("Figures: %+v", f)
 	}
+	const messages = 1 + 1 + 4 // the fence, the small batch, the parts of the large one
+	if f.Messages != messages || f.Sent <= f.Bytes || f.Sent > f.Bytes+messages*1000 {
+		t.Errorf("Figures: %d messages of %d bytes were sent, want %d of a little more than %d", f.Messages, f.Sent, messages, f.Bytes)
+	}
 	space, err := s.Space(t.Context())
-	if err != nil || space.Bytes < f.Bytes || space.Limit != 0 {
-		t.Errorf("Space: %+v, %v; want at least %d bytes and no limit", space, err, f.Bytes)
+	if err != nil || space.Messages != messages || space.Bytes < f.Sent || space.Limit != 0 {
+		t.Errorf("Space: %+v, %v; want %d messages, at least %d bytes and no limit", space, err, messages, f.Sent)
+	}
+	s.Conn().Close()
+	if _, err := j.Append(t.Context(), []byte("in vain")); err == nil {
+		t.Error("Append succeeds without a connection")
+	}
+	if after := s.Figures(); after != f {
+		t.Errorf("Figures: %+v without a connection, want %+v as before", after, f)
 	}
 }

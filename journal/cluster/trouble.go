@@ -67,6 +67,11 @@ func (s *Store) gone(ctx context.Context, cause error) error {
 	return nil
 }
 
+// unsent says that a message has not left this process.
+func unsent(err error) bool {
+	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrConnectionClosed)
+}
+
 // info asks the servers for the stream's.
 func (s *Store) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
