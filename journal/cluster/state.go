@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -21,9 +22,13 @@ type Server struct {
 	Name    string
 	Leader  bool
 	Current bool   // it has all that is kept
-	Offline bool   // the leader does not hear of it
+	Offline bool   // the leader does not hear of it, or has not for some seconds
 	Lag     uint64 // operations that it is behind
 }
+
+// offlineTime is how long the leader has not heard of a server that is taken for offline. Each answers it once a second. By itself
+// NATS tells that of one that was stopped in order; one that was killed passes for current for 10 s, and for slow a minute and more.
+const offlineTime = 4 * time.Second
 
 // State asks the stream's leader.
 func (s *Store) State(ctx context.Context) (State, error) {
@@ -48,7 +53,8 @@ func (s *Store) servers(c *jetstream.ClusterInfo) []Server {
 		all = append(all, Server{Name: c.Leader, Leader: true, Current: true})
 	}
 	for _, p := range c.Replicas {
-		all = append(all, Server{Name: p.Name, Current: p.Current && !p.Offline, Offline: p.Offline, Lag: p.Lag})
+		offline := p.Offline || p.Active > offlineTime
+		all = append(all, Server{Name: p.Name, Current: p.Current && !offline, Offline: offline, Lag: p.Lag})
 	}
 	slices.SortFunc(all, func(a, b Server) int { return cmp.Compare(a.Name, b.Name) })
 	return all
