@@ -6111,7 +6111,9 @@ type ClusterReplica struct {
 	// It was heard of within the last 3 s. The replica that was asked is always alive.
 	Alive bool `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"`
 	// It is the replica that was asked.
-	Asked         bool `protobuf:"varint,7,opt,name=asked,proto3" json:"asked,omitempty"`
+	Asked bool `protobuf:"varint,7,opt,name=asked,proto3" json:"asked,omitempty"`
+	// How long it has been in that state, by its own word. 0 if it is of a version that does not tell.
+	InState       *durationpb.Duration `protobuf:"bytes,8,opt,name=in_state,json=inState,proto3" json:"in_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6193,6 +6195,13 @@ func (x *ClusterReplica) GetAsked() bool {
 		return x.Asked
 	}
 	return false
+}
+
+func (x *ClusterReplica) GetInState() *durationpb.Duration {
+	if x != nil {
+		return x.InState
+	}
+	return nil
 }
 
 // ClusterShard is one shard's log.
@@ -8482,7 +8491,7 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x06shards\x18\x06 \x03(\v2\x17.replyq.v1.ClusterShardR\x06shards\x120\n" +
 	"\x06stream\x18\a \x01(\v2\x18.replyq.v1.ClusterStreamR\x06stream\x12\x1d\n" +
 	"\n" +
-	"boot_epoch\x18\b \x01(\tR\tbootEpoch\"\xe6\x01\n" +
+	"boot_epoch\x18\b \x01(\tR\tbootEpoch\"\x9c\x02\n" +
 	"\x0eClusterReplica\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -8490,7 +8499,8 @@ const file_api_queue_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\x0e2\x17.replyq.v1.ReplicaStateR\x05state\x121\n" +
 	"\x06silent\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06silent\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12\x14\n" +
-	"\x05asked\x18\a \x01(\bR\x05asked\"\x95\x01\n" +
+	"\x05asked\x18\a \x01(\bR\x05asked\x124\n" +
+	"\bin_state\x18\b \x01(\v2\x19.google.protobuf.DurationR\ainState\"\x95\x01\n" +
 	"\fClusterShard\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
@@ -9017,95 +9027,96 @@ var file_api_queue_proto_depIdxs = []int32{
 	71,  // 148: replyq.v1.GetClusterResponse.stream:type_name -> replyq.v1.ClusterStream
 	10,  // 149: replyq.v1.ClusterReplica.state:type_name -> replyq.v1.ReplicaState
 	107, // 150: replyq.v1.ClusterReplica.silent:type_name -> google.protobuf.Duration
-	107, // 151: replyq.v1.ClusterStream.answer_time:type_name -> google.protobuf.Duration
-	107, // 152: replyq.v1.ClusterStream.last_kept:type_name -> google.protobuf.Duration
-	72,  // 153: replyq.v1.ClusterStream.servers:type_name -> replyq.v1.ClusterStreamServer
-	62,  // 154: replyq.v1.CreateQueueRequest.config:type_name -> replyq.v1.QueueConfig
-	61,  // 155: replyq.v1.CreateQueueResponse.queue:type_name -> replyq.v1.Queue
-	61,  // 156: replyq.v1.GetQueueResponse.queue:type_name -> replyq.v1.Queue
-	61,  // 157: replyq.v1.ListQueuesResponse.queues:type_name -> replyq.v1.Queue
-	62,  // 158: replyq.v1.UpdateQueueRequest.config:type_name -> replyq.v1.QueueConfig
-	110, // 159: replyq.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
-	61,  // 160: replyq.v1.UpdateQueueResponse.queue:type_name -> replyq.v1.Queue
-	6,   // 161: replyq.v1.PurgeQueueRequest.state:type_name -> replyq.v1.MessageState
-	6,   // 162: replyq.v1.ListMessagesRequest.state:type_name -> replyq.v1.MessageState
-	88,  // 163: replyq.v1.ListMessagesResponse.messages:type_name -> replyq.v1.MessageInfo
-	6,   // 164: replyq.v1.MessageInfo.state:type_name -> replyq.v1.MessageState
-	105, // 165: replyq.v1.MessageInfo.headers:type_name -> replyq.v1.MessageInfo.HeadersEntry
-	106, // 166: replyq.v1.MessageInfo.handle_fingerprints:type_name -> replyq.v1.MessageInfo.HandleFingerprintsEntry
-	108, // 167: replyq.v1.MessageInfo.enqueued_at:type_name -> google.protobuf.Timestamp
-	108, // 168: replyq.v1.MessageInfo.until:type_name -> google.protobuf.Timestamp
-	0,   // 169: replyq.v1.MessageInfo.dead_reason:type_name -> replyq.v1.EndReason
-	89,  // 170: replyq.v1.MessageInfo.history:type_name -> replyq.v1.AttemptInfo
-	108, // 171: replyq.v1.AttemptInfo.delivered_at:type_name -> google.protobuf.Timestamp
-	108, // 172: replyq.v1.AttemptInfo.ended_at:type_name -> google.protobuf.Timestamp
-	11,  // 173: replyq.v1.EndPipeRequest.handle:type_name -> replyq.v1.Handle
-	0,   // 174: replyq.v1.EndPipeResponse.reason:type_name -> replyq.v1.EndReason
-	107, // 175: replyq.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
-	108, // 176: replyq.v1.WatchQueuesResponse.time:type_name -> google.protobuf.Timestamp
-	63,  // 177: replyq.v1.WatchQueuesResponse.queues:type_name -> replyq.v1.QueueStatistics
-	11,  // 178: replyq.v1.Message.HandlesEntry.value:type_name -> replyq.v1.Handle
-	11,  // 179: replyq.v1.Reply.HandlesEntry.value:type_name -> replyq.v1.Handle
-	11,  // 180: replyq.v1.ReplyRequest.HandlesEntry.value:type_name -> replyq.v1.Handle
-	14,  // 181: replyq.v1.QueueService.Enqueue:input_type -> replyq.v1.EnqueueRequest
-	17,  // 182: replyq.v1.QueueService.EnqueueBatch:input_type -> replyq.v1.EnqueueBatchRequest
-	20,  // 183: replyq.v1.QueueService.Call:input_type -> replyq.v1.CallRequest
-	25,  // 184: replyq.v1.QueueService.Consume:input_type -> replyq.v1.ConsumeRequest
-	31,  // 185: replyq.v1.QueueService.Reply:input_type -> replyq.v1.ReplyRequest
-	34,  // 186: replyq.v1.QueueService.Settle:input_type -> replyq.v1.SettleRequest
-	36,  // 187: replyq.v1.QueueService.ExtendLeases:input_type -> replyq.v1.ExtendLeasesRequest
-	39,  // 188: replyq.v1.QueueService.StopConsuming:input_type -> replyq.v1.StopConsumingRequest
-	41,  // 189: replyq.v1.QueueService.OpenPipe:input_type -> replyq.v1.OpenPipeRequest
-	43,  // 190: replyq.v1.QueueService.Receive:input_type -> replyq.v1.ReceiveRequest
-	46,  // 191: replyq.v1.QueueService.Cancel:input_type -> replyq.v1.CancelRequest
-	48,  // 192: replyq.v1.QueueService.Describe:input_type -> replyq.v1.DescribeRequest
-	51,  // 193: replyq.v1.QueueService.GetServerInfo:input_type -> replyq.v1.GetServerInfoRequest
-	54,  // 194: replyq.v1.QueueService.Session:input_type -> replyq.v1.SessionRequest
-	74,  // 195: replyq.v1.AdminService.CreateQueue:input_type -> replyq.v1.CreateQueueRequest
-	76,  // 196: replyq.v1.AdminService.GetQueue:input_type -> replyq.v1.GetQueueRequest
-	78,  // 197: replyq.v1.AdminService.ListQueues:input_type -> replyq.v1.ListQueuesRequest
-	80,  // 198: replyq.v1.AdminService.UpdateQueue:input_type -> replyq.v1.UpdateQueueRequest
-	82,  // 199: replyq.v1.AdminService.DeleteQueue:input_type -> replyq.v1.DeleteQueueRequest
-	84,  // 200: replyq.v1.AdminService.PurgeQueue:input_type -> replyq.v1.PurgeQueueRequest
-	86,  // 201: replyq.v1.AdminService.ListMessages:input_type -> replyq.v1.ListMessagesRequest
-	90,  // 202: replyq.v1.AdminService.DeleteMessages:input_type -> replyq.v1.DeleteMessagesRequest
-	92,  // 203: replyq.v1.AdminService.RedriveMessages:input_type -> replyq.v1.RedriveMessagesRequest
-	94,  // 204: replyq.v1.AdminService.EndPipe:input_type -> replyq.v1.EndPipeRequest
-	96,  // 205: replyq.v1.AdminService.WatchQueues:input_type -> replyq.v1.WatchQueuesRequest
-	64,  // 206: replyq.v1.AdminService.GetServerStatistics:input_type -> replyq.v1.GetServerStatisticsRequest
-	67,  // 207: replyq.v1.AdminService.GetCluster:input_type -> replyq.v1.GetClusterRequest
-	15,  // 208: replyq.v1.QueueService.Enqueue:output_type -> replyq.v1.EnqueueResponse
-	18,  // 209: replyq.v1.QueueService.EnqueueBatch:output_type -> replyq.v1.EnqueueBatchResponse
-	21,  // 210: replyq.v1.QueueService.Call:output_type -> replyq.v1.CallResponse
-	26,  // 211: replyq.v1.QueueService.Consume:output_type -> replyq.v1.ConsumeResponse
-	32,  // 212: replyq.v1.QueueService.Reply:output_type -> replyq.v1.ReplyResponse
-	35,  // 213: replyq.v1.QueueService.Settle:output_type -> replyq.v1.SettleResponse
-	37,  // 214: replyq.v1.QueueService.ExtendLeases:output_type -> replyq.v1.ExtendLeasesResponse
-	40,  // 215: replyq.v1.QueueService.StopConsuming:output_type -> replyq.v1.StopConsumingResponse
-	42,  // 216: replyq.v1.QueueService.OpenPipe:output_type -> replyq.v1.OpenPipeResponse
-	44,  // 217: replyq.v1.QueueService.Receive:output_type -> replyq.v1.ReceiveResponse
-	47,  // 218: replyq.v1.QueueService.Cancel:output_type -> replyq.v1.CancelResponse
-	49,  // 219: replyq.v1.QueueService.Describe:output_type -> replyq.v1.DescribeResponse
-	52,  // 220: replyq.v1.QueueService.GetServerInfo:output_type -> replyq.v1.GetServerInfoResponse
-	58,  // 221: replyq.v1.QueueService.Session:output_type -> replyq.v1.SessionResponse
-	75,  // 222: replyq.v1.AdminService.CreateQueue:output_type -> replyq.v1.CreateQueueResponse
-	77,  // 223: replyq.v1.AdminService.GetQueue:output_type -> replyq.v1.GetQueueResponse
-	79,  // 224: replyq.v1.AdminService.ListQueues:output_type -> replyq.v1.ListQueuesResponse
-	81,  // 225: replyq.v1.AdminService.UpdateQueue:output_type -> replyq.v1.UpdateQueueResponse
-	83,  // 226: replyq.v1.AdminService.DeleteQueue:output_type -> replyq.v1.DeleteQueueResponse
-	85,  // 227: replyq.v1.AdminService.PurgeQueue:output_type -> replyq.v1.PurgeQueueResponse
-	87,  // 228: replyq.v1.AdminService.ListMessages:output_type -> replyq.v1.ListMessagesResponse
-	91,  // 229: replyq.v1.AdminService.DeleteMessages:output_type -> replyq.v1.DeleteMessagesResponse
-	93,  // 230: replyq.v1.AdminService.RedriveMessages:output_type -> replyq.v1.RedriveMessagesResponse
-	95,  // 231: replyq.v1.AdminService.EndPipe:output_type -> replyq.v1.EndPipeResponse
-	97,  // 232: replyq.v1.AdminService.WatchQueues:output_type -> replyq.v1.WatchQueuesResponse
-	65,  // 233: replyq.v1.AdminService.GetServerStatistics:output_type -> replyq.v1.GetServerStatisticsResponse
-	68,  // 234: replyq.v1.AdminService.GetCluster:output_type -> replyq.v1.GetClusterResponse
-	208, // [208:235] is the sub-list for method output_type
-	181, // [181:208] is the sub-list for method input_type
-	181, // [181:181] is the sub-list for extension type_name
-	181, // [181:181] is the sub-list for extension extendee
-	0,   // [0:181] is the sub-list for field type_name
+	107, // 151: replyq.v1.ClusterReplica.in_state:type_name -> google.protobuf.Duration
+	107, // 152: replyq.v1.ClusterStream.answer_time:type_name -> google.protobuf.Duration
+	107, // 153: replyq.v1.ClusterStream.last_kept:type_name -> google.protobuf.Duration
+	72,  // 154: replyq.v1.ClusterStream.servers:type_name -> replyq.v1.ClusterStreamServer
+	62,  // 155: replyq.v1.CreateQueueRequest.config:type_name -> replyq.v1.QueueConfig
+	61,  // 156: replyq.v1.CreateQueueResponse.queue:type_name -> replyq.v1.Queue
+	61,  // 157: replyq.v1.GetQueueResponse.queue:type_name -> replyq.v1.Queue
+	61,  // 158: replyq.v1.ListQueuesResponse.queues:type_name -> replyq.v1.Queue
+	62,  // 159: replyq.v1.UpdateQueueRequest.config:type_name -> replyq.v1.QueueConfig
+	110, // 160: replyq.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
+	61,  // 161: replyq.v1.UpdateQueueResponse.queue:type_name -> replyq.v1.Queue
+	6,   // 162: replyq.v1.PurgeQueueRequest.state:type_name -> replyq.v1.MessageState
+	6,   // 163: replyq.v1.ListMessagesRequest.state:type_name -> replyq.v1.MessageState
+	88,  // 164: replyq.v1.ListMessagesResponse.messages:type_name -> replyq.v1.MessageInfo
+	6,   // 165: replyq.v1.MessageInfo.state:type_name -> replyq.v1.MessageState
+	105, // 166: replyq.v1.MessageInfo.headers:type_name -> replyq.v1.MessageInfo.HeadersEntry
+	106, // 167: replyq.v1.MessageInfo.handle_fingerprints:type_name -> replyq.v1.MessageInfo.HandleFingerprintsEntry
+	108, // 168: replyq.v1.MessageInfo.enqueued_at:type_name -> google.protobuf.Timestamp
+	108, // 169: replyq.v1.MessageInfo.until:type_name -> google.protobuf.Timestamp
+	0,   // 170: replyq.v1.MessageInfo.dead_reason:type_name -> replyq.v1.EndReason
+	89,  // 171: replyq.v1.MessageInfo.history:type_name -> replyq.v1.AttemptInfo
+	108, // 172: replyq.v1.AttemptInfo.delivered_at:type_name -> google.protobuf.Timestamp
+	108, // 173: replyq.v1.AttemptInfo.ended_at:type_name -> google.protobuf.Timestamp
+	11,  // 174: replyq.v1.EndPipeRequest.handle:type_name -> replyq.v1.Handle
+	0,   // 175: replyq.v1.EndPipeResponse.reason:type_name -> replyq.v1.EndReason
+	107, // 176: replyq.v1.WatchQueuesRequest.interval:type_name -> google.protobuf.Duration
+	108, // 177: replyq.v1.WatchQueuesResponse.time:type_name -> google.protobuf.Timestamp
+	63,  // 178: replyq.v1.WatchQueuesResponse.queues:type_name -> replyq.v1.QueueStatistics
+	11,  // 179: replyq.v1.Message.HandlesEntry.value:type_name -> replyq.v1.Handle
+	11,  // 180: replyq.v1.Reply.HandlesEntry.value:type_name -> replyq.v1.Handle
+	11,  // 181: replyq.v1.ReplyRequest.HandlesEntry.value:type_name -> replyq.v1.Handle
+	14,  // 182: replyq.v1.QueueService.Enqueue:input_type -> replyq.v1.EnqueueRequest
+	17,  // 183: replyq.v1.QueueService.EnqueueBatch:input_type -> replyq.v1.EnqueueBatchRequest
+	20,  // 184: replyq.v1.QueueService.Call:input_type -> replyq.v1.CallRequest
+	25,  // 185: replyq.v1.QueueService.Consume:input_type -> replyq.v1.ConsumeRequest
+	31,  // 186: replyq.v1.QueueService.Reply:input_type -> replyq.v1.ReplyRequest
+	34,  // 187: replyq.v1.QueueService.Settle:input_type -> replyq.v1.SettleRequest
+	36,  // 188: replyq.v1.QueueService.ExtendLeases:input_type -> replyq.v1.ExtendLeasesRequest
+	39,  // 189: replyq.v1.QueueService.StopConsuming:input_type -> replyq.v1.StopConsumingRequest
+	41,  // 190: replyq.v1.QueueService.OpenPipe:input_type -> replyq.v1.OpenPipeRequest
+	43,  // 191: replyq.v1.QueueService.Receive:input_type -> replyq.v1.ReceiveRequest
+	46,  // 192: replyq.v1.QueueService.Cancel:input_type -> replyq.v1.CancelRequest
+	48,  // 193: replyq.v1.QueueService.Describe:input_type -> replyq.v1.DescribeRequest
+	51,  // 194: replyq.v1.QueueService.GetServerInfo:input_type -> replyq.v1.GetServerInfoRequest
+	54,  // 195: replyq.v1.QueueService.Session:input_type -> replyq.v1.SessionRequest
+	74,  // 196: replyq.v1.AdminService.CreateQueue:input_type -> replyq.v1.CreateQueueRequest
+	76,  // 197: replyq.v1.AdminService.GetQueue:input_type -> replyq.v1.GetQueueRequest
+	78,  // 198: replyq.v1.AdminService.ListQueues:input_type -> replyq.v1.ListQueuesRequest
+	80,  // 199: replyq.v1.AdminService.UpdateQueue:input_type -> replyq.v1.UpdateQueueRequest
+	82,  // 200: replyq.v1.AdminService.DeleteQueue:input_type -> replyq.v1.DeleteQueueRequest
+	84,  // 201: replyq.v1.AdminService.PurgeQueue:input_type -> replyq.v1.PurgeQueueRequest
+	86,  // 202: replyq.v1.AdminService.ListMessages:input_type -> replyq.v1.ListMessagesRequest
+	90,  // 203: replyq.v1.AdminService.DeleteMessages:input_type -> replyq.v1.DeleteMessagesRequest
+	92,  // 204: replyq.v1.AdminService.RedriveMessages:input_type -> replyq.v1.RedriveMessagesRequest
+	94,  // 205: replyq.v1.AdminService.EndPipe:input_type -> replyq.v1.EndPipeRequest
+	96,  // 206: replyq.v1.AdminService.WatchQueues:input_type -> replyq.v1.WatchQueuesRequest
+	64,  // 207: replyq.v1.AdminService.GetServerStatistics:input_type -> replyq.v1.GetServerStatisticsRequest
+	67,  // 208: replyq.v1.AdminService.GetCluster:input_type -> replyq.v1.GetClusterRequest
+	15,  // 209: replyq.v1.QueueService.Enqueue:output_type -> replyq.v1.EnqueueResponse
+	18,  // 210: replyq.v1.QueueService.EnqueueBatch:output_type -> replyq.v1.EnqueueBatchResponse
+	21,  // 211: replyq.v1.QueueService.Call:output_type -> replyq.v1.CallResponse
+	26,  // 212: replyq.v1.QueueService.Consume:output_type -> replyq.v1.ConsumeResponse
+	32,  // 213: replyq.v1.QueueService.Reply:output_type -> replyq.v1.ReplyResponse
+	35,  // 214: replyq.v1.QueueService.Settle:output_type -> replyq.v1.SettleResponse
+	37,  // 215: replyq.v1.QueueService.ExtendLeases:output_type -> replyq.v1.ExtendLeasesResponse
+	40,  // 216: replyq.v1.QueueService.StopConsuming:output_type -> replyq.v1.StopConsumingResponse
+	42,  // 217: replyq.v1.QueueService.OpenPipe:output_type -> replyq.v1.OpenPipeResponse
+	44,  // 218: replyq.v1.QueueService.Receive:output_type -> replyq.v1.ReceiveResponse
+	47,  // 219: replyq.v1.QueueService.Cancel:output_type -> replyq.v1.CancelResponse
+	49,  // 220: replyq.v1.QueueService.Describe:output_type -> replyq.v1.DescribeResponse
+	52,  // 221: replyq.v1.QueueService.GetServerInfo:output_type -> replyq.v1.GetServerInfoResponse
+	58,  // 222: replyq.v1.QueueService.Session:output_type -> replyq.v1.SessionResponse
+	75,  // 223: replyq.v1.AdminService.CreateQueue:output_type -> replyq.v1.CreateQueueResponse
+	77,  // 224: replyq.v1.AdminService.GetQueue:output_type -> replyq.v1.GetQueueResponse
+	79,  // 225: replyq.v1.AdminService.ListQueues:output_type -> replyq.v1.ListQueuesResponse
+	81,  // 226: replyq.v1.AdminService.UpdateQueue:output_type -> replyq.v1.UpdateQueueResponse
+	83,  // 227: replyq.v1.AdminService.DeleteQueue:output_type -> replyq.v1.DeleteQueueResponse
+	85,  // 228: replyq.v1.AdminService.PurgeQueue:output_type -> replyq.v1.PurgeQueueResponse
+	87,  // 229: replyq.v1.AdminService.ListMessages:output_type -> replyq.v1.ListMessagesResponse
+	91,  // 230: replyq.v1.AdminService.DeleteMessages:output_type -> replyq.v1.DeleteMessagesResponse
+	93,  // 231: replyq.v1.AdminService.RedriveMessages:output_type -> replyq.v1.RedriveMessagesResponse
+	95,  // 232: replyq.v1.AdminService.EndPipe:output_type -> replyq.v1.EndPipeResponse
+	97,  // 233: replyq.v1.AdminService.WatchQueues:output_type -> replyq.v1.WatchQueuesResponse
+	65,  // 234: replyq.v1.AdminService.GetServerStatistics:output_type -> replyq.v1.GetServerStatisticsResponse
+	68,  // 235: replyq.v1.AdminService.GetCluster:output_type -> replyq.v1.GetClusterResponse
+	209, // [209:236] is the sub-list for method output_type
+	182, // [182:209] is the sub-list for method input_type
+	182, // [182:182] is the sub-list for extension type_name
+	182, // [182:182] is the sub-list for extension extendee
+	0,   // [0:182] is the sub-list for field type_name
 }
 
 func init() { file_api_queue_proto_init() }

@@ -28,7 +28,7 @@ func clusterMessage(r *replica.Report, now time.Time) *queuepb.GetClusterRespons
 		m := &r.Replicas[i]
 		out.Replicas = append(out.Replicas, &queuepb.ClusterReplica{
 			Node: m.Node, Address: m.Address, Version: m.Version, State: replicaStates[m.State],
-			Silent: durationpb.New(m.Silent), Alive: m.Alive, Asked: m.This,
+			Silent: durationpb.New(m.Silent), Alive: m.Alive, Asked: m.This, InState: durationpb.New(m.For),
 		})
 	}
 	for i, s := range r.Shards {

@@ -79,6 +79,7 @@ type clusterReplica struct {
 	Address string  `json:"address"`
 	Version string  `json:"version"`
 	State   string  `json:"state"`
+	InState float64 `json:"in_state_seconds"`
 	Silent  float64 `json:"silent_seconds"`
 	Alive   bool    `json:"alive"`
 	Asked   bool    `json:"asked"`
@@ -128,7 +129,8 @@ func newClusterRecord(p *queuepb.GetClusterResponse) *clusterRecord {
 	for _, m := range p.GetReplicas() {
 		r.Replicas = append(r.Replicas, clusterReplica{
 			Node: m.GetNode(), Address: m.GetAddress(), Version: m.GetVersion(), Silent: m.GetSilent().AsDuration().Seconds(),
-			State: strings.ToLower(strings.TrimPrefix(m.GetState().String(), "REPLICA_STATE_")), Alive: m.GetAlive(), Asked: m.GetAsked(),
+			State:   strings.ToLower(strings.TrimPrefix(m.GetState().String(), "REPLICA_STATE_")),
+			InState: m.GetInState().AsDuration().Seconds(), Alive: m.GetAlive(), Asked: m.GetAsked(),
 		})
 	}
 	for _, h := range p.GetShards() {
@@ -165,17 +167,17 @@ func (r *clusterRecord) text() string {
 	answer += ", last kept something " + age(n.LastKept)
 	fmt.Fprintf(w, "stream\t%s: %s\n", n.Stream, answer)
 	_ = w.Flush() // a strings.Builder takes everything
-	r.table(&b, []string{"REPLICA", "STATE", "HEARD OF", "ADDRESS", "VERSION"}, len(r.Replicas), func(i int) []string {
+	r.table(&b, []string{"REPLICA", "STATE", "FOR", "HEARD OF", "ADDRESS", "VERSION"}, len(r.Replicas), func(i int) []string {
 		m := &r.Replicas[i]
 		name := m.Node
 		if m.Asked {
 			name += " *"
 		}
-		state := m.State
+		state, since := m.State, inSeconds(m.InState).String()
 		if !m.Alive {
-			state = "silent"
+			state, since = "silent", "-" // what it does is not known
 		}
-		return []string{name, state, age(m.Silent), m.Address, m.Version}
+		return []string{name, state, since, age(m.Silent), m.Address, m.Version}
 	})
 	r.table(&b, []string{"NATS SERVER", "STATE", "BEHIND"}, len(n.Servers), func(i int) []string {
 		s := &n.Servers[i]
@@ -216,9 +218,10 @@ func (*clusterRecord) table(b *strings.Builder, head []string, rows int, row fun
 
 // age tells how long ago something was.
 func age(seconds float64) string {
-	d := time.Duration(seconds * 1e9)
-	if d < time.Second {
+	if seconds < 1 {
 		return "now"
 	}
-	return d.Round(time.Second).String() + " ago"
+	return inSeconds(seconds).String() + " ago"
 }
+
+func inSeconds(seconds float64) time.Duration { return time.Duration(seconds * 1e9).Round(time.Second) }

@@ -67,6 +67,7 @@ type register interface {
 type Member struct {
 	Node, Address, Version string
 	State                  string        // relaying, restoring, serving or leaving
+	For                    time.Duration // how long it has been in it
 	Seen                   time.Time     // when it was last heard of, by the cluster's clock
 	Silent                 time.Duration // since then
 	Alive                  bool          // that is not long
@@ -154,17 +155,19 @@ type told struct {
 	Address string `json:"address"`
 	Version string `json:"version"`
 	State   string `json:"state"`
+	For     int64  `json:"for_ms"`
 	Ready   string `json:"ready,omitempty"`
 }
 
 func (t *told) member(e jetstream.KeyValueEntry) Member {
 	return Member{
-		Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, Seen: e.Created(), revision: e.Revision(), ready: t.Ready,
+		Node: t.Node, Address: t.Address, Version: t.Version, State: t.State, For: time.Duration(t.For) * time.Millisecond,
+		Seen: e.Created(), revision: e.Revision(), ready: t.Ready,
 	}
 }
 
 func (b bucket) tell(ctx context.Context, m Member) error {
-	value, err := json.Marshal(told{claimFormat, m.Node, m.Address, m.Version, m.State, m.ready})
+	value, err := json.Marshal(told{claimFormat, m.Node, m.Address, m.Version, m.State, m.For.Milliseconds(), m.ready})
 	if err != nil {
 		return fmt.Errorf("encode: %w", err) // unreachable
 	}

@@ -38,6 +38,8 @@ type election struct {
 	revision uint64
 	seen     time.Time // when it was first seen
 	told     time.Time // when this replica last told of itself
+	shown    state     // what it said then that it does
+	since    time.Time // when that was new
 	calm     time.Time // since when that was kept each time; zero: it was not, the last time
 	beats    uint64
 	sent     time.Time // when the last beat was sent
@@ -108,13 +110,23 @@ func (e *election) saw(c claim, revision uint64) {
 	e.claim, e.revision, e.seen = c, revision, e.now()
 }
 
+// tellChange tells what this replica does now, unless it has: others need not wait for the next beat.
+func (e *election) tellChange(ctx context.Context) {
+	if e.state != e.shown {
+		e.tell(ctx)
+	}
+}
+
 // tell makes this replica known. Whether that is kept also shows whether the owner's renewals can be.
 func (e *election) tell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, e.times.try)
 	defer cancel()
 	e.told = e.now()
+	if e.state != e.shown {
+		e.shown, e.since = e.state, e.told
+	}
 	m := e.me
-	m.State, m.ready = string(e.state), e.ready
+	m.State, m.For, m.ready = string(e.state), e.told.Sub(e.since), e.ready
 	if err := e.register.tell(ctx, m); err != nil {
 		e.calm = time.Time{}
 		e.trouble(err)

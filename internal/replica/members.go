@@ -34,6 +34,7 @@ func (r *Replica) Members(ctx context.Context) ([]Member, error) {
 		if m.This {
 			m.Silent = silence
 		}
+		m.For += m.Silent
 	}
 	members = slices.DeleteFunc(members, func(m Member) bool {
 		gone := !m.This && m.Silent > goneTime

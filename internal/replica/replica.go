@@ -112,8 +112,8 @@ func Join(ctx context.Context, cfg Config) (*Replica, error) {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
 	r.election.heard()
-	r.show()
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.show()
 	go r.run()
 	return r, nil
 }
@@ -199,7 +199,8 @@ func (r *Replica) act() {
 // as ready as the one that it relays to, which the server finds out by itself.
 func (r *Replica) show() {
 	e := r.election
-	r.view.Store(&view{state: e.state, claim: e.claim, differs: r.differs})
+	e.tellChange(r.ctx)
+	r.view.Store(&view{state: e.state, since: e.since, claim: e.claim, revision: e.revision, differs: r.differs})
 	if unready := e.owns() && e.silence() > lostTime; unready != r.unready {
 		r.unready = unready
 		r.cfg.Server.SetReady(!unready)

@@ -64,6 +64,7 @@ func (p *place) until(t *testing.T, what string, f func() bool) {
 type node struct {
 	*replica.Replica
 	*place
+	name  string
 	store *cluster.Store
 }
 
@@ -75,11 +76,11 @@ func join(t *testing.T, url, name string, keys *handles.KeyRing) (*node, error) 
 // joinWith is join, with something done before a broker is opened.
 func joinWith(t *testing.T, url, name string, keys *handles.KeyRing, before func([]journal.Journal) error) (*node, error) {
 	t.Helper()
-	store, err := cluster.Open(t.Context(), cluster.Options{URL: url, Replicas: 1, Shards: 2, Node: name})
+	store, err := cluster.Open(t.Context(), cluster.Options{URL: url, Replicas: strings.Count(url, ",") + 1, Shards: 2, Node: name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{place: &place{changed: make(chan struct{}, 1)}, store: store}
+	n := &node{place: &place{changed: make(chan struct{}, 1)}, name: name, store: store}
 	n.Replica, err = replica.Join(t.Context(), replica.Config{
 		Store: store, Node: name, Address: name + ":1", Keys: keys, Server: n.place,
 		Open: func(journals []journal.Journal, along *broker.Standby, lease func() bool) (*broker.Broker, error) {

@@ -54,9 +54,11 @@ type Stream struct {
 
 // A view is what the loop shows to others.
 type view struct {
-	state   state
-	claim   claim
-	differs string // as in Replica
+	state    state
+	since    time.Time // when it was new
+	claim    claim
+	revision uint64 // of the claim
+	differs  string // as in Replica
 }
 
 const (
@@ -80,6 +82,7 @@ func (r *Replica) Report(ctx context.Context) *Report {
 		asked.Go(func() { out.Replicas, _ = r.Members(ctx) }) // without an answer, those that are known
 		asked.Go(func() { stateErr = out.Stream.ask(ctx, store) })
 		asked.Go(func() { out.Shards, shardsErr = shards(ctx, store) })
+		asked.Go(func() { v = r.newest(ctx, v) })
 		asked.Wait()
 	}
 	if out.Replicas == nil {
@@ -100,6 +103,17 @@ func (s *Stream) ask(ctx context.Context, store *cluster.Store) (err error) {
 	s.State, err = store.State(ctx)
 	s.Answers, s.Took = err == nil, time.Since(began)
 	return err //nolint:wrapcheck // the caller says what it means
+}
+
+// newest is a view with the claim as it is now, if that can be read: another replica may have written it just now.
+func (r *Replica) newest(ctx context.Context, v *view) *view {
+	c, revision, err := r.election.register.read(ctx)
+	if err != nil || revision <= v.revision {
+		return v
+	}
+	next := *v
+	next.claim, next.revision = c, revision
+	return &next
 }
 
 // shards reads what all logs end with.
@@ -129,9 +143,10 @@ func (r *Replica) known(v *view) []Member {
 	for i := range members {
 		m := &members[i]
 		m.Silent += passed
+		m.For += passed
 		m.Alive = m.This
 		if m.This {
-			m.State, m.Silent = string(v.state), r.election.silence()
+			m.State, m.For, m.Silent = string(v.state), time.Since(v.since), r.election.silence()
 		}
 	}
 	return members

@@ -3,8 +3,10 @@ package replica
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/replyq/replyq/journal/cluster"
@@ -71,4 +73,29 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNewestClaim: a report goes by the claim as it is when it is made, unless that cannot be read, or is old.
+func TestNewestClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cell{rng: rand.New(rand.NewPCG(1, 1)), claims: []claim{{Node: "r1", State: serving}, {Node: "r2", State: restoring}}}
+		r := &Replica{election: newContender(c, 0, 1).election}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for name, test := range map[string]struct {
+			ctx  context.Context
+			has  view
+			want string
+		}{
+			"behind":    {t.Context(), view{claim: claim{Node: "r1"}, revision: 1, differs: "r1"}, "r2"},
+			"as it is":  {t.Context(), view{claim: claim{Node: "r2"}, revision: 2, differs: "r1"}, "r2"},
+			"an old":    {t.Context(), view{claim: claim{Node: "r3"}, revision: 3, differs: "r1"}, "r3"},
+			"no answer": {gone, view{claim: claim{Node: "r1"}, revision: 1, differs: "r1"}, "r1"},
+		} {
+			has := test.has
+			if got := r.newest(test.ctx, &has); got.claim.Node != test.want || got.differs != "r1" || has.claim.Node != test.has.claim.Node {
+				t.Errorf("%s: %+v from %+v, want the claim of %s", name, got, has, test.want)
+			}
+		}
+	})
 }
