@@ -12,6 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// errCutShort says that a list of replicas has not come whole.
+var errCutShort = errors.New("the list was cut short")
+
 // Members lists the replicas that have told of themselves and not left, by name. Those that were silent for long are
 // forgotten.
 func (r *Replica) Members(ctx context.Context) ([]Member, error) {
@@ -49,12 +52,12 @@ func (r *Replica) Members(ctx context.Context) ([]Member, error) {
 }
 
 func (b bucket) members(ctx context.Context) ([]Member, error) {
-	lister, err := b.kv.ListKeysFiltered(ctx, memberKey+">")
+	keys, err := b.memberKeys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the replicas: %w", err)
 	}
 	var members []Member
-	for key := range lister.Keys() {
+	for _, key := range keys {
 		m, err := b.member(ctx, key)
 		switch {
 		case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, errFormat):
@@ -65,6 +68,31 @@ func (b bucket) members(ctx context.Context) ([]Member, error) {
 		members = append(members, m)
 	}
 	return members, nil
+}
+
+// memberKeys returns all of them or an error. [jetstream.KeyValue.ListKeysFiltered] would also return some of them, without a
+// word: when ctx or the connection ends meanwhile.
+func (b bucket) memberKeys(ctx context.Context) ([]string, error) {
+	watcher, err := b.kv.Watch(ctx, memberKey+">", jetstream.IgnoreDeletes(), jetstream.MetaOnly())
+	if err != nil {
+		return nil, fmt.Errorf("watch the keys: %w", err)
+	}
+	defer func() { _ = watcher.Stop() }() // only its memory is at stake
+	var keys []string
+	for {
+		select {
+		case entry, ok := <-watcher.Updates():
+			if !ok {
+				return nil, errCutShort
+			}
+			if entry == nil { // these were all
+				return keys, nil
+			}
+			keys = append(keys, entry.Key())
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errCutShort, context.Cause(ctx))
+		}
+	}
 }
 
 func (b bucket) member(ctx context.Context, key string) (Member, error) {
