@@ -66,6 +66,7 @@ func (p *process) openReplica() (err error) {
 	if p.cluster, err = cluster.Open(ctx, options); err != nil {
 		return err
 	}
+	warnOfSync(p.log)
 	limit := p.memoryLimit(p.log, os.DirFS("/"))
 	guard(limit)
 	cfg := p.serverConfig()
@@ -85,6 +86,12 @@ func (p *process) openReplica() (err error) {
 		},
 	})
 	return err
+}
+
+// warnOfSync tells what replyq's promise depends on and cannot be asked for: NATS tells no client of its sync_interval.
+func warnOfSync(log *slog.Logger) {
+	log.Warn("NATS does not tell whether it syncs what it confirms: see to sync_interval: always in the jetstream block of each of " +
+		"its servers; without it a power cut of most of them at once can lose what was confirmed last")
 }
 
 // openOver makes the broker, when this replica has become the owner.
