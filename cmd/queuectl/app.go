@@ -11,6 +11,11 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/client"
@@ -33,6 +38,9 @@ type app struct {
 
 	mu sync.Mutex // over standard output and standard error
 }
+
+// answerTime is how long a server has to answer whether it is there, after it has not answered anything else.
+const answerTime = time.Second
 
 var errInterrupted = errors.New("interrupted")
 
@@ -69,10 +77,31 @@ func (a *app) connect() error {
 	var err error
 	a.info, err = a.client.ServerInfo(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &unreachableError{server: a.Server, err: err}
+		return &unreachableError{server: a.Server, answers: a.answers(), err: err}
 	}
 	a.connected()
 	return err
+}
+
+// ask asks the server something that needs no session, and may be answered when none can be opened. It has ConnectTimeout for
+// that: nothing is to be waited for but the server itself.
+func ask[T any](a *app, rpc func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(a.ctx, a.ConnectTimeout)
+	defer cancel()
+	response, err := rpc(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = &unreachableError{server: a.Server, answers: a.answers(), err: err}
+	}
+	return response, err
+}
+
+// answers says whether there is a server, although it did not do what it was asked for.
+func (a *app) answers() bool {
+	ctx, cancel := context.WithTimeout(a.ctx, answerTime)
+	defer cancel()
+	_, err := healthpb.NewHealthClient(a.client.Conn()).Check(ctx, new(healthpb.HealthCheckRequest))
+	code := status.Code(err)
+	return code != codes.Unavailable && code != codes.DeadlineExceeded && code != codes.Canceled
 }
 
 func (a *app) apiKey() (string, error) {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -26,10 +24,11 @@ func (clusterCmd) Run(a *app) error {
 	if err := a.dial(); err != nil {
 		return err
 	}
-	r, err := a.cluster()
+	res, err := ask(a, a.client.Cluster)
 	if err != nil {
 		return err
 	}
+	r := newClusterRecord(res)
 	if a.JSON {
 		a.emit(r)
 	} else {
@@ -46,20 +45,6 @@ type unwellError struct {
 
 func (e *unwellError) Error() string {
 	return "the cluster is " + e.health + ":\n  - " + strings.Join(e.problems, "\n  - ")
-}
-
-// cluster asks the server. It has ConnectTimeout for that: nothing is to be waited for but the server itself.
-func (a *app) cluster() (*clusterRecord, error) {
-	ctx, cancel := context.WithTimeout(a.ctx, a.ConnectTimeout)
-	defer cancel()
-	res, err := a.client.Cluster(ctx)
-	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return nil, &unreachableError{server: a.Server, err: err}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return newClusterRecord(res), nil
 }
 
 type clusterRecord struct {

@@ -16,10 +16,11 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// unreachableError says that no server answered.
+// unreachableError says that no server answered, or that one is there and did not do in time what it was asked for.
 type unreachableError struct {
-	server string
-	err    error
+	server  string
+	answers bool
+	err     error
 }
 
 func (e *unreachableError) Error() string {
@@ -27,6 +28,9 @@ func (e *unreachableError) Error() string {
 	// Mostly gRPC's sentence has a plainer one inside.
 	if _, after, ok := strings.Cut(why, "Error while dialing: "); ok {
 		why, _, _ = strings.Cut(after, `"`)
+	}
+	if e.answers {
+		return fmt.Sprintf("the server at %s is there, but did not do this in time: %s", e.server, why)
 	}
 	return fmt.Sprintf("no replyq server answers at %s: %s", e.server, why)
 }
@@ -110,16 +114,19 @@ var hints = []struct {
 	{client.ReasonJournalSlow, "again in a moment: the server's disk does not keep up, queuectl stats shows how it does"},
 	{client.ReasonJournalFailed, "see to the server's disk, and start the server again"},
 	{client.ReasonOwnerChanged, "again in a moment: another replica is taking over"},
+	{client.ReasonOwnerUnreachable, "again in a moment; queuectl cluster tells which replica serves, and what is wrong"},
 	{client.ReasonNotReplicated, "queuectl info: it tells what the server keeps its queues in"},
 	{client.ReasonDraining, "again in a moment: the server is going down, or another one is coming up"},
 }
 
 func (a *app) hint(err error) string {
 	var unreachable *unreachableError
-	if errors.As(err, &unreachable) {
+	switch {
+	case errors.As(err, &unreachable) && unreachable.answers:
+		return "again in a moment, with more --connect-timeout; queuectl cluster and queuectl stats show what is wrong"
+	case unreachable != nil:
 		return "start queue-server there, or name another address with --server or REPLYQ_ADDR"
-	}
-	if a.interrupted() {
+	case a.interrupted():
 		return ""
 	}
 	var e *client.Error

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -16,7 +17,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/internal/testbed"
+	"github.com/replyq/replyq/server"
 )
 
 // TestMain lets scripts run this test binary as queuectl.
@@ -41,6 +44,7 @@ func (g goleakMain) Run() int {
 //	code N COMMAND…      runs a command, which must exit with the code N
 //	get VAR TYPE FIELD   takes a field of the last JSON object of that type from standard output into a variable
 //	until QUEUE FIELD N  waits until a field of the queue's statistics, as in queues --json, is N
+//	unserved             has the server be one of several replicas, of which none serves
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -60,9 +64,10 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":  codeCmd,
-			"get":   getCmd,
-			"until": untilCmd,
+			"code":     codeCmd,
+			"get":      getCmd,
+			"until":    untilCmd,
+			"unserved": unservedCmd,
 		},
 		RequireExplicitExec: true,
 	})
@@ -103,6 +108,25 @@ func getCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no %s with a field %s", args[1], args[2])
 	}
 	ts.Setenv(args[0], found)
+}
+
+func unservedCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: unserved")
+	}
+	keys, err := handles.NewEphemeral()
+	ts.Check(err)
+	s, err := server.New(server.Config{Keys: keys, Peers: &server.Peers{Node: "r1"}})
+	ts.Check(err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the server
+	ts.Check(err)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener) }()
+	ts.Defer(func() {
+		s.Shutdown(context.Background())
+		ts.Check(<-served)
+	})
+	ts.Setenv("REPLYQ_ADDR", listener.Addr().String())
 }
 
 // untilPatience is how long a script waits for a queue.

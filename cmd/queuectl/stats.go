@@ -16,15 +16,15 @@ type statsCmd struct{}
 // Help is shown by stats --help.
 func (statsCmd) Help() string {
 	return "Counts go from the start of the server on. Percentiles are at most twice too high. Of several replicas these are the " +
-		"figures of the one that serves, whichever one --server names.\n\n" + jsonHelp("server_statistics")
+		"figures of the one that serves, whichever one --server names. They are told also while the journal has stalled.\n\n" + jsonHelp("server_statistics")
 }
 
 // Run shows the figures.
 func (statsCmd) Run(a *app) error {
-	if err := a.connect(); err != nil {
+	if err := a.dial(); err != nil {
 		return err
 	}
-	res, err := a.client.ServerStatistics(a.ctx)
+	res, err := ask(a, a.client.ServerStatistics)
 	if err != nil {
 		return err
 	}
