@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -17,9 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/replyq/replyq/client"
-	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/internal/testbed"
-	"github.com/replyq/replyq/server"
 )
 
 // TestMain lets scripts run this test binary as queuectl.
@@ -114,19 +111,11 @@ func unservedCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: unserved")
 	}
-	keys, err := handles.NewEphemeral()
+	bed, err := testbed.Start(testbed.Relayed())
 	ts.Check(err)
-	s, err := server.New(server.Config{Keys: keys, Peers: &server.Peers{Node: "r1"}})
-	ts.Check(err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the server
-	ts.Check(err)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(listener) }()
-	ts.Defer(func() {
-		s.Shutdown(context.Background())
-		ts.Check(<-served)
-	})
-	ts.Setenv("REPLYQ_ADDR", listener.Addr().String())
+	ts.Defer(func() { ts.Check(bed.Close()) })
+	bed.Server.Relay("") // it knows nobody
+	ts.Setenv("REPLYQ_ADDR", bed.Addr)
 }
 
 // untilPatience is how long a script waits for a queue.
