@@ -84,7 +84,7 @@ func (st *state) applyLeased(f *factpb.Leased) {
 		st.count(m, +1)
 	}
 	m.state, m.attempt, m.until, m.principal, m.since = messageLeased, f.Attempt, Time(f.Until), f.Principal, Time(f.At)
-	m.grace = uint16(f.Grace)
+	m.grace, m.consumer = uint16(f.Grace), uint16(f.Consumer)
 }
 
 // applyGone removes a message, or keeps it as a dead one. Either way it carries no handle any more.
@@ -153,7 +153,8 @@ func (st *state) applyMessageKept(f *factpb.MessageKept) {
 	st.messages.grow(slot)
 	m := st.putEnqueued(f.Enqueued)
 	m.state, m.until, m.since = messageState(f.State), Time(f.Until), Time(f.Since)
-	m.attempt, m.failures, m.principal, m.grace = f.Attempt, f.Failures, f.Principal, uint16(f.Grace)
+	m.attempt, m.failures, m.principal = f.Attempt, f.Failures, f.Principal
+	m.grace, m.consumer = uint16(f.Grace), uint16(f.Consumer)
 	if f.AgesFrom != 0 || f.DeadReason != 0 || len(f.History) > 0 {
 		if m.extras == nil {
 			m.extras = &messageExtras{}

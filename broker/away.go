@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"hash/fnv"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/replyq/replyq/broker/factpb"
@@ -50,8 +53,8 @@ func (s *shard) giveUp(c *consumer) {
 	}
 }
 
-// comeBack gives a consumer those of its former deliveries whose leases it names; the others return. older is the
-// consumer that it has taken over, nil if there was none.
+// comeBack gives a consumer those of its former deliveries whose leases it names; the others return, those from before a
+// restart too. older is the consumer that it has taken over, nil if there was none.
 func (s *shard) comeBack(c, older *consumer, held []handles.Handle) {
 	if was := s.away[c.awayKey()]; was != nil {
 		s.giveUp(was)
@@ -63,6 +66,7 @@ func (s *shard) comeBack(c, older *consumer, held []handles.Handle) {
 	if older != nil {
 		s.returnHeld(older, "its consumer came back without it")
 	}
+	s.returnOrphans(c)
 }
 
 // vacate ends a consumer of an identity that comes back elsewhere under its id. What it holds here returns: it is not
@@ -131,6 +135,38 @@ const orphanWait = 5 * time.Second
 func (s *shard) orphanDue(m *message) Time {
 	due := min(m.until, s.now+Time(m.grace)*1e9)
 	return max(due, s.now.Add(orphanWait))
+}
+
+// orphan has a delivery from before a restart wait for its consumer.
+func (s *shard) orphan(slot uint32, m *message) {
+	s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
+	if m.consumer != 0 {
+		s.orphans[m.consumer] = append(s.orphans[m.consumer], slot)
+	}
+}
+
+// returnOrphans returns the deliveries from before a restart that a consumer, which has come back, has not named: it will never do
+// so, and those who wait for them need not wait any longer. Another consumer of the same principal that has the same number
+// by chance, once in 65,535, loses its deliveries by it, as if it had come too late.
+func (s *shard) returnOrphans(c *consumer) {
+	slots := s.orphans[c.number]
+	delete(s.orphans, c.number)
+	// As in returnHeld.
+	for _, slot := range slices.Backward(slots) {
+		m := s.st.messages.at(slot)
+		if m.state != messageLeased || m.live.holder != nil || m.consumer != c.number ||
+			m.principal != c.link.session.identity.Principal || s.st.queues[m.queue].tenant != c.tenant {
+			continue // it is over, or somebody else's
+		}
+		s.giveBack(slot, returning{failed: true, text: "its consumer came back without it", consumer: c.id})
+	}
+}
+
+// consumerNumber is what a message remembers of its consumer's id: it takes no more room than there is.
+func consumerNumber(id string) uint16 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id)) // never fails
+	return uint16(h.Sum32()%math.MaxUint16) + 1
 }
 
 // graceSeconds is a grace as facts have it, rounded up.

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,4 +206,58 @@ func TestLeasesWaitAfterARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestUnnamedLeasesReturnAfterARestart: who comes back after a restart keeps the lease that it names, and another one that it had
+// returns at once. Those of others wait for them: of another id, and of another principal under the same id.
+func TestUnnamedLeasesReturnAfterARestart(t *testing.T) {
+	for _, shards := range []int{1, 5} {
+		t.Run(fmt.Sprintf("shards=%d", shards), func(t *testing.T) {
+			kept := make([]journal.Memory, shards)
+			cfg := broker.Config{Shards: shards, Store: 5, Journal: func(n uint16) (journal.Journal, error) { return keptOpen{&kept[n]}, nil }}
+			var keys *handles.KeyRing
+			lease := map[string]handles.Handle{}
+			names := map[broker.MessageID]string{}
+			inBed(t, cfg, func(t *testing.T, b *bed) {
+				keys = b.keys
+				p := b.attach("p")
+				for _, of := range []struct{ principal, id string }{{"o", "me"}, {"p", "me"}, {"p", "me"}, {"p", "you"}} {
+					name := fmt.Sprintf("%s as %s, %d", of.principal, of.id, len(names))
+					names[p.enqueue("q", handles.Handle{}).Message] = name
+					w := b.attachAs(of.principal, name)
+					take := &broker.Consume{Queues: []string{"q"}, MaxInFlight: 2, ConsumerID: of.id, LeaseTime: time.Hour, Grace: time.Minute}
+					if len(names) == 3 { // it had the one before
+						take.Held = []handles.Handle{lease["p as me, 1"]}
+					}
+					op := w.do(take)
+					expect[*broker.Started](w, op)
+					lease[name] = w.delivered(op).lease
+					w.s.Close()
+				}
+			})
+			inBed(t, cfg, func(t *testing.T, b *bed) {
+				b.keys = keys
+				began := time.Now()
+				w, other := b.attach("w"), b.attach("other")
+				op := other.do(&broker.Consume{Queues: []string{"q"}, MaxInFlight: 9, LeaseTime: time.Hour})
+				expect[*broker.Started](other, op)
+				other.quiet(op)
+				back := w.do(&broker.Consume{
+					Queues: []string{"q"}, MaxInFlight: 1, ConsumerID: "me", LeaseTime: time.Hour, Held: []handles.Handle{lease["p as me, 1"]},
+				})
+				expect[*broker.Started](w, back)
+				for _, want := range []struct {
+					name  string
+					after time.Duration
+				}{{"p as me, 2", 0}, {"o as me, 0", time.Minute}, {"p as you, 3", time.Minute}} {
+					d := other.delivered(op)
+					if since := time.Since(began); names[d.Message] != want.name || since.Truncate(time.Second) != want.after || d.Failures != 1 {
+						t.Errorf("got %q after %v with %d failures, want %q after %v with 1", names[d.Message], since, d.Failures, want.name, want.after)
+					}
+				}
+				other.quiet(op)
+				expect[*broker.Settled](w, w.do(&broker.Settle{Lease: lease["p as me, 1"], Action: broker.Ack}))
+			})
+		})
+	}
 }

@@ -54,7 +54,7 @@ func (s *shard) register(l *link, op *Op, r *Consume, id string, e *edge) *consu
 		s.takeOver(older)
 	}
 	c := &consumer{
-		link: l, op: op.ID, id: id, tenant: key.tenant, max: max(r.MaxInFlight, 1),
+		link: l, op: op.ID, id: id, number: consumerNumber(id), tenant: key.tenant, max: max(r.MaxInFlight, 1),
 		credit: op.Credit, bounded: op.Credit > 0, leaseTime: r.LeaseTime, grace: r.Grace,
 		deliveries: r.MaxDeliveries, wait: r.Wait, activeAt: s.now, edge: e,
 	}

@@ -170,6 +170,7 @@ type consumer struct {
 	link       *link
 	op         uint64
 	id         string
+	number     uint16 // made of id, see consumerNumber
 	tenant     uint32
 	seats      []*seat
 	max        uint32

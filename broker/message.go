@@ -283,7 +283,7 @@ func (s *shard) deliver(q *queue, slot uint32, c *consumer) {
 	f := &s.scratch.leased
 	*f = factpb.Leased{
 		Slot: slot, Attempt: m.attempt + 1, Until: int64(until), Principal: c.link.session.identity.Principal, At: int64(s.now),
-		Grace: graceSeconds(c.grace),
+		Grace: graceSeconds(c.grace), Consumer: uint32(c.number),
 	}
 	s.commit(f)
 	m.live.holder = c

@@ -29,7 +29,7 @@ func (m *message) record(slot uint32) *factpb.MessageKept {
 			ReplyToEnded: m.replyToEnded, Priority: uint32(m.priority()), Group: m.group(), RequireConsumer: m.requireConsumer,
 		},
 		State: uint32(m.state), Until: int64(m.until), Since: int64(m.since), Attempt: m.attempt, Failures: m.failures,
-		Principal: m.principal, Grace: uint32(m.grace),
+		Principal: m.principal, Grace: uint32(m.grace), Consumer: uint32(m.consumer),
 	}
 	if e := m.extras; e != nil {
 		f.DeadReason, f.AgesFrom = uint32(e.deadReason), int64(e.agesFrom)

@@ -95,7 +95,7 @@ func (s *shard) restorePlace(slot uint32) {
 		}
 	}
 	if m.state == messageLeased {
-		s.wheel.set(timerRef{timerMessage, slot}, s.orphanDue(m))
+		s.orphan(slot, m)
 	} else {
 		s.timeMessage(slot)
 	}

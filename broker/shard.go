@@ -46,6 +46,7 @@ type shard struct {
 	chores    []*chore // one is under way, the others wait
 	consumers map[consumerKey]*consumer
 	away      map[awayKey]*consumer
+	orphans   map[uint16][]uint32 // deliveries from before a restart, by the numbers of their consumers; some are over
 	waiting   slab[waiting]
 	readers   slab[reader]
 	retired   retiredPipes
@@ -88,6 +89,7 @@ func newShard(number uint16, store uint32, now Time, draw func() uint64) *shard 
 		st: newState(number, store), now: now, draw: draw, allowed: anything,
 		consumers: make(map[consumerKey]*consumer),
 		away:      make(map[awayKey]*consumer),
+		orphans:   make(map[uint16][]uint32),
 		answers:   make(map[sentKey]answerPart),
 	}
 	s.wheel = newWheel(now, s.timer)

@@ -122,6 +122,7 @@ type message struct {
 	attempt         uint32
 	failures        uint32
 	grace           uint16 // leased: how long the consumer may be away, in seconds
+	consumer        uint16 // leased: made of the consumer's id, see consumerNumber; 0: not known
 	state           messageState
 	ownReplyTo      bool // the reply_to was made by the broker and is not in body
 	replyToEnded    bool // its pipe had ended when the message arrived: it is not tracked

@@ -1874,7 +1874,9 @@ type Leased struct {
 	// When.
 	At int64 `protobuf:"varint,5,opt,name=at,proto3" json:"at,omitempty"`
 	// How long the consumer may be away, in seconds.
-	Grace         uint32 `protobuf:"varint,20,opt,name=grace,proto3" json:"grace,omitempty"`
+	Grace uint32 `protobuf:"varint,20,opt,name=grace,proto3" json:"grace,omitempty"`
+	// A number made of the consumer's id, from 1 to 65,535. 0: made by an older version.
+	Consumer      uint32 `protobuf:"varint,21,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1947,6 +1949,13 @@ func (x *Leased) GetAt() int64 {
 func (x *Leased) GetGrace() uint32 {
 	if x != nil {
 		return x.Grace
+	}
+	return 0
+}
+
+func (x *Leased) GetConsumer() uint32 {
+	if x != nil {
+		return x.Consumer
 	}
 	return 0
 }
@@ -3800,6 +3809,8 @@ type MessageKept struct {
 	Principal string `protobuf:"bytes,7,opt,name=principal,proto3" json:"principal,omitempty"`
 	// How long that consumer may be away, in seconds.
 	Grace uint32 `protobuf:"varint,8,opt,name=grace,proto3" json:"grace,omitempty"`
+	// The number made of its id, as in Leased.
+	Consumer uint32 `protobuf:"varint,12,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	// How its attempts ended, oldest first.
 	History []*Attempt `protobuf:"bytes,9,rep,name=history,proto3" json:"history,omitempty"`
 	// Dead: the end reason that its handles' pipes got if it was their last carrier.
@@ -3892,6 +3903,13 @@ func (x *MessageKept) GetPrincipal() string {
 func (x *MessageKept) GetGrace() uint32 {
 	if x != nil {
 		return x.Grace
+	}
+	return 0
+}
+
+func (x *MessageKept) GetConsumer() uint32 {
+	if x != nil {
+		return x.Consumer
 	}
 	return 0
 }
@@ -4654,14 +4672,15 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\x0ereply_to_ended\x18\x0f \x01(\bR\freplyToEnded\x12\x1a\n" +
 	"\bpriority\x18\x15 \x01(\rR\bpriority\x12\x14\n" +
 	"\x05group\x18\x16 \x01(\tR\x05group\x12)\n" +
-	"\x10require_consumer\x18\x1e \x01(\bR\x0frequireConsumer\"\x90\x01\n" +
+	"\x10require_consumer\x18\x1e \x01(\bR\x0frequireConsumer\"\xac\x01\n" +
 	"\x06Leased\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05until\x18\x03 \x01(\x03R\x05until\x12\x1c\n" +
 	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x0e\n" +
 	"\x02at\x18\x05 \x01(\x03R\x02at\x12\x14\n" +
-	"\x05grace\x18\x14 \x01(\rR\x05grace\"9\n" +
+	"\x05grace\x18\x14 \x01(\rR\x05grace\x12\x1a\n" +
+	"\bconsumer\x18\x15 \x01(\rR\bconsumer\"9\n" +
 	"\rLeaseExtended\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\"\xc7\x01\n" +
@@ -4816,7 +4835,7 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\n" +
 	"configured\x18\x02 \x01(\v2\x1f.replyq.fact.v1.QueueConfiguredR\n" +
 	"configured\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xe0\x02\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xfc\x02\n" +
 	"\vMessageKept\x124\n" +
 	"\benqueued\x18\x01 \x01(\v2\x18.replyq.fact.v1.EnqueuedR\benqueued\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\rR\x05state\x12\x14\n" +
@@ -4825,7 +4844,8 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\aattempt\x18\x05 \x01(\rR\aattempt\x12\x1a\n" +
 	"\bfailures\x18\x06 \x01(\rR\bfailures\x12\x1c\n" +
 	"\tprincipal\x18\a \x01(\tR\tprincipal\x12\x14\n" +
-	"\x05grace\x18\b \x01(\rR\x05grace\x121\n" +
+	"\x05grace\x18\b \x01(\rR\x05grace\x12\x1a\n" +
+	"\bconsumer\x18\f \x01(\rR\bconsumer\x121\n" +
 	"\ahistory\x18\t \x03(\v2\x17.replyq.fact.v1.AttemptR\ahistory\x12\x1f\n" +
 	"\vdead_reason\x18\n" +
 	" \x01(\rR\n" +
