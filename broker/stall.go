@@ -253,23 +253,21 @@ func (s *Session) cutUnkept() {
 	s.cutOff(errJournalSlow())
 }
 
-// takesLocked reports whether an operation is taken by a shard just now, whose lock the caller has. If not, it is refused.
-func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
+// takesLocked reports whether an operation is taken by a shard just now, whose lock the caller has. If not, it is refused; or
+// the session is cut off, if it is a repeated one.
+func (s *Session) takesLocked(r *runner, l *link, op *Op, repeated bool) bool {
 	if over := s.broker.over.Load(); over != nil {
 		s.cutOver(over)
 		return false
 	}
-	if r.keeper == nil {
-		return true
-	}
-	err := r.keeper.refusalLocked(len(r.shard.facts))
-	if r.shard.frozen {
-		err = errDraining()
-	}
+	err := r.refusalLocked()
 	if err == nil {
 		return true
 	}
-	if _, repeated := r.shard.outcome(l, op.ID); repeated || err.OutcomeUnknown || !r.keeper.mayRefuseLocked(s) {
+	if !repeated {
+		_, repeated = r.shard.outcome(l, op.ID)
+	}
+	if repeated || err.OutcomeUnknown || !r.keeper.mayRefuseLocked(s) {
 		if err.Reason == ReasonJournalSlow {
 			err = errJournalSlow()
 		}
@@ -281,6 +279,17 @@ func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
 	return false
 }
 
+// refusalLocked says why a shard takes no operations just now; nil if it does.
+func (r *runner) refusalLocked() *Error {
+	switch {
+	case r.keeper == nil:
+		return nil
+	case r.shard.frozen:
+		return errDraining()
+	}
+	return r.keeper.refusalLocked(len(r.shard.facts))
+}
+
 // takesEverywhere reports whether an operation that may concern all shards is taken just now. If not, it is refused.
 func (s *Session) takesEverywhere(home uint16, op *Op) bool {
 	if s.broker.runners[0].keeper == nil {
@@ -288,9 +297,14 @@ func (s *Session) takesEverywhere(home uint16, op *Op) bool {
 	}
 	for _, r := range append([]*runner{s.broker.runners[home]}, s.broker.runners...) {
 		takes := true
+		r.run(func(*shard) { takes = s.broker.over.Load() == nil && r.refusalLocked() == nil })
+		if takes {
+			continue
+		}
+		repeated := s.carriedOut(op.ID)
 		r.run(func(sh *shard) {
 			if l := s.linkAt(sh); l != nil {
-				takes = s.takesLocked(r, l, op)
+				takes = s.takesLocked(r, l, op, repeated)
 			}
 		})
 		if !takes {
@@ -298,4 +312,16 @@ func (s *Session) takesEverywhere(home uint16, op *Op) bool {
 		}
 	}
 	return true
+}
+
+// carriedOut reports whether an operation has an outcome in any shard: which one that is, is not known here.
+func (s *Session) carriedOut(op uint64) (yes bool) {
+	for _, r := range s.broker.runners {
+		r.run(func(sh *shard) {
+			if l := s.linkAt(sh); l != nil && !yes {
+				_, yes = sh.outcome(l, op)
+			}
+		})
+	}
+	return yes
 }
