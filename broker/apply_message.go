@@ -15,6 +15,9 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 
 func (st *state) putEnqueued(f *factpb.Enqueued) *message {
 	m := st.messages.at(f.Slot)
+	if st.replaying && m.state == messageFree {
+		st.messages.read++
+	}
 	live := m.live
 	*m = message{
 		state: messageReady, tag: f.Tag, queue: f.Queue, nonce: f.Nonce, order: f.Order, body: f.Body,
@@ -143,6 +146,10 @@ func (st *state) freeMessage(slot uint32) {
 	m := st.messages.at(slot)
 	st.count(m, -1)
 	*m = message{live: m.live}
+	if st.replaying {
+		st.messages.read--
+		return
+	}
 	st.messages.give(slot)
 }
 

@@ -14,6 +14,9 @@ func (st *state) applyPipeOpened(f *factpb.PipeOpened) {
 func (st *state) putOpened(f *factpb.PipeOpened) *pipe {
 	st.pipes.grow(f.Slot)
 	p := st.pipes.at(f.Slot)
+	if st.replaying && p.state == pipeFree {
+		st.pipes.read++
+	}
 	*p = pipe{
 		state: pipeOpen, nonce: f.Nonce, tenant: f.Tenant, deadline: Time(f.Deadline),
 		byCall: f.ByCall, outside: f.Outside, keep: f.KeepIfAbandoned, options: &defaultPipeConfig,
@@ -108,6 +111,10 @@ func (st *state) applyPipeForgotten(f *factpb.PipeForgotten) {
 	st.dropContent(p)
 	st.usage.add(p.tenant, KeptPipes, -p.size())
 	*p = pipe{live: p.live}
+	if st.replaying {
+		st.pipes.read--
+		return
+	}
 	st.pipes.give(f.Pipe)
 }
 

@@ -344,6 +344,12 @@ func (h *history) check() {
 		if diff := cmp.Diff(durable(r.shard.st), durable(along), same); diff != "" {
 			h.t.Errorf("shard %d: the state that was read along differs (-live +along):\n%s", i, diff)
 		}
+		for _, st := range []*state{replayed, along} {
+			if d := durable(st); st.messages.read != len(d.messages) || st.pipes.read != len(d.pipes) {
+				h.t.Errorf("shard %d: a replay counted %d messages and %d pipes, but there are %d and %d",
+					i, st.messages.read, st.pipes.read, len(d.messages), len(d.pipes))
+			}
+		}
 		checkConsistent(h.t, r.shard, false)
 		restored := newShard(r.number, h.b.store, r.shard.now, h.rand.Uint64)
 		restored.st = replayed

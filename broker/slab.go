@@ -6,7 +6,8 @@ package broker
 type slab[T any] struct {
 	chunks []*[slabChunk]T
 	top    uint32   // the highest slot ever in use
-	free   []uint32 // slots to use again
+	free   []uint32 // slots to use again; not kept during a replay, which knows its slots
+	read   int      // during a replay: how many slots are in use
 }
 
 const (
@@ -43,7 +44,7 @@ func (s *slab[T]) grow(slot uint32) {
 	}
 }
 
-// used is how many slots are in use.
+// used is how many slots are in use, but during a replay.
 func (s *slab[T]) used() int { return int(s.top) - len(s.free) }
 
 // give returns a slot, whose entity the caller has cleared.
