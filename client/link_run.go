@@ -116,7 +116,9 @@ func (l *link) open(ctx context.Context) (*stream, *queuepb.GetServerInfoRespons
 	s := &stream{ClientStream: cs, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
 	s.volatile = first.GetHello().GetDurability() <= queuepb.Durability_DURABILITY_MEMORY
 	s.replicated = first.GetHello().GetDurability() >= queuepb.Durability_DURABILITY_CLUSTER
-	s.away = first.GetGoingAway() != nil
+	if first.GetGoingAway() != nil {
+		s.goesAway()
+	}
 	return s, first.GetHello(), nil
 }
 
@@ -215,7 +217,7 @@ func (l *link) accept(s *stream, results []result, away *queuepb.GoingAway) bool
 		}
 	}
 	if away != nil {
-		s.away = true
+		s.goesAway()
 		l.leaving.Store(s.replicated)
 	}
 	if l.confirming == nil && l.received != l.toldReceived {
@@ -244,10 +246,23 @@ func (l *link) moveOn() {
 	s.cancel() // read tells run
 }
 
+// answersTime is how long a link waits for a moment in which nothing is unanswered, before it leaves a replica that goes away. A
+// busy one has no such moment, and may go on elsewhere with what it asked, as after a cut.
+const answersTime = 3 * time.Second
+
+func (s *stream) goesAway() {
+	if !s.away {
+		s.away, s.awaySince = true, time.Now()
+	}
+}
+
 // isDoneLocked tells whether a server goes away and is not needed any more.
 func (l *link) isDoneLocked(s *stream) bool {
+	if !s.away || l.holds(s) || l.unanswered.n > 0 && !(s.replicated && time.Since(s.awaySince) > answersTime) {
+		return false
+	}
 	// Without a journal, what waits for replies waits for this very server.
-	return s.away && l.unanswered.n == 0 && !l.holds(s) && (!s.volatile || l.onlyConsumersLocked())
+	return !s.volatile || l.onlyConsumersLocked()
 }
 
 func (l *link) hasLeft(s *stream) bool {

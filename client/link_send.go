@@ -24,6 +24,7 @@ type stream struct {
 	wake       chan struct{} // holds one
 	replicated bool          // there are other replicas to go to
 	away       bool          // the server is going away; guarded by link.mu
+	awaySince  time.Time     // since when; likewise
 	left       bool          // the link moves on: nothing more is sent or accepted; guarded by link.mu
 	volatile   bool          // it keeps no journal
 }
