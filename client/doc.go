@@ -69,7 +69,8 @@
 //
 // When the server announces that it goes away, nothing new is sent to it, and what is under way is finished: on a
 // server with a journal until all is answered and no delivery is held, then the link moves on; on one without until it closes
-// the stream. With one of several replicas the link does not wait for deliveries whose consumers have a DisconnectGrace. While
+// the stream. With one of several replicas the link does not wait for deliveries whose consumers have a DisconnectGrace, and for
+// answers no longer than 3 s: it repeats what has none at the next replica, as after a cut. While
 // others are held, it sends that replica all but new consumers, since their handlers may wait for it, and moves on with the
 // last of them.
 //
