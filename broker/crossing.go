@@ -72,7 +72,7 @@ func (x *crossing) do(op *Op) {
 	}
 	r := s.broker.runners[x.home]
 	r.run(func(sh *shard) {
-		if l := s.linkAt(sh); l != nil && s.takesLocked(r, l, op, false) {
+		if l := s.linkAt(sh); l != nil && s.takesLocked(r, l, op) {
 			sh.allowed = s.broker.budget.allowance(s.total)
 			sh.do(l, op, x.pre)
 		}

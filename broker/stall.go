@@ -253,9 +253,8 @@ func (s *Session) cutUnkept() {
 	s.cutOff(errJournalSlow())
 }
 
-// takesLocked reports whether an operation is taken by a shard just now, whose lock the caller has. If not, it is refused; or
-// the session is cut off, if it is a repeated one.
-func (s *Session) takesLocked(r *runner, l *link, op *Op, repeated bool) bool {
+// takesLocked reports whether an operation is taken by a shard just now, whose lock the caller has. If not, it is turned away.
+func (s *Session) takesLocked(r *runner, l *link, op *Op) bool {
 	if over := s.broker.over.Load(); over != nil {
 		s.cutOver(over)
 		return false
@@ -264,18 +263,8 @@ func (s *Session) takesLocked(r *runner, l *link, op *Op, repeated bool) bool {
 	if err == nil {
 		return true
 	}
-	if !repeated {
-		_, repeated = r.shard.outcome(l, op.ID)
-	}
-	if repeated || err.OutcomeUnknown || !r.keeper.mayRefuseLocked(s) {
-		if err.Reason == ReasonJournalSlow {
-			err = errJournalSlow()
-		}
-		s.cutOff(err) // it was carried out before, perhaps: its client has to come back for that
-		return false
-	}
-	// At once, and past all that waits: it tells nothing of the shard.
-	s.put(nil, &r.woken, []outgoing{{s, Event{Op: op.ID, Done: true, Body: err}}})
+	_, repeated := r.shard.outcome(l, op.ID)
+	s.turnAwayLocked(r, op, err, repeated)
 	return false
 }
 
@@ -290,26 +279,41 @@ func (r *runner) refusalLocked() *Error {
 	return r.keeper.refusalLocked(len(r.shard.facts))
 }
 
-// takesEverywhere reports whether an operation that may concern all shards is taken just now. If not, it is refused.
+// turnAwayLocked refuses an operation; or the session is cut off, if the operation is a repeated one, or may be one.
+func (s *Session) turnAwayLocked(r *runner, op *Op, err *Error, repeated bool) {
+	if repeated || err.OutcomeUnknown || !r.keeper.mayRefuseLocked(s) {
+		if err.Reason == ReasonJournalSlow {
+			err = errJournalSlow()
+		}
+		s.cutOff(err) // it was carried out before, perhaps: its client has to come back for that
+		return
+	}
+	// At once, and past all that waits: it tells nothing of the shard.
+	s.put(nil, &r.woken, []outgoing{{s, Event{Op: op.ID, Done: true, Body: err}}})
+}
+
+// takesEverywhere reports whether an operation that may concern all shards is taken just now. If not, it is turned away.
 func (s *Session) takesEverywhere(home uint16, op *Op) bool {
 	if s.broker.runners[0].keeper == nil {
 		return true
 	}
+	if over := s.broker.over.Load(); over != nil {
+		s.cutOver(over)
+		return false
+	}
 	for _, r := range append([]*runner{s.broker.runners[home]}, s.broker.runners...) {
-		takes := true
-		r.run(func(*shard) { takes = s.broker.over.Load() == nil && r.refusalLocked() == nil })
-		if takes {
+		var err *Error
+		r.run(func(*shard) { err = r.refusalLocked() })
+		if err == nil {
 			continue
 		}
 		repeated := s.carriedOut(op.ID)
 		r.run(func(sh *shard) {
-			if l := s.linkAt(sh); l != nil {
-				takes = s.takesLocked(r, l, op, repeated)
+			if s.linkAt(sh) != nil {
+				s.turnAwayLocked(r, op, err, repeated)
 			}
 		})
-		if !takes {
-			return false
-		}
+		return false
 	}
 	return true
 }

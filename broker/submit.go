@@ -64,7 +64,7 @@ func (s *Session) submitTo(r *runner, ops []Op, pre *prepared) {
 		}
 		sh.allowed = s.broker.budget.allowance(s.total)
 		for i := range ops {
-			if s.takesLocked(r, l, &ops[i], false) {
+			if s.takesLocked(r, l, &ops[i]) {
 				sh.do(l, &ops[i], pre)
 			}
 		}
