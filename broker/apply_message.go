@@ -16,7 +16,7 @@ func (st *state) applyEnqueued(f *factpb.Enqueued) {
 func (st *state) putEnqueued(f *factpb.Enqueued) *message {
 	m := st.messages.at(f.Slot)
 	if st.replaying && m.state == messageFree {
-		st.messages.read++
+		st.messages.replayed++
 	}
 	live := m.live
 	*m = message{
@@ -147,7 +147,7 @@ func (st *state) freeMessage(slot uint32) {
 	st.count(m, -1)
 	*m = message{live: m.live}
 	if st.replaying {
-		st.messages.read--
+		st.messages.replayed--
 		return
 	}
 	st.messages.give(slot)

@@ -15,7 +15,7 @@ func (st *state) putOpened(f *factpb.PipeOpened) *pipe {
 	st.pipes.grow(f.Slot)
 	p := st.pipes.at(f.Slot)
 	if st.replaying && p.state == pipeFree {
-		st.pipes.read++
+		st.pipes.replayed++
 	}
 	*p = pipe{
 		state: pipeOpen, nonce: f.Nonce, tenant: f.Tenant, deadline: Time(f.Deadline),
@@ -112,7 +112,7 @@ func (st *state) applyPipeForgotten(f *factpb.PipeForgotten) {
 	st.usage.add(p.tenant, KeptPipes, -p.size())
 	*p = pipe{live: p.live}
 	if st.replaying {
-		st.pipes.read--
+		st.pipes.replayed--
 		return
 	}
 	st.pipes.give(f.Pipe)

@@ -66,7 +66,7 @@ func (s *shard) comeBack(c, older *consumer, held []handles.Handle) {
 	if older != nil {
 		s.returnHeld(older, "its consumer came back without it")
 	}
-	s.returnOrphans(c)
+	s.returnOrphans(c.link.session.identity, c.id)
 }
 
 // vacate ends a consumer of an identity that comes back elsewhere under its id. What it holds here returns: it is not
@@ -81,6 +81,7 @@ func (s *shard) vacate(id Identity, consumerID string) {
 		s.giveUp(away)
 		s.returnHeld(away, "its consumer came back without it")
 	}
+	s.returnOrphans(id, consumerID)
 	s.finish()
 }
 
@@ -148,17 +149,18 @@ func (s *shard) orphan(slot uint32, m *message) {
 // returnOrphans returns the deliveries from before a restart that a consumer, which has come back, has not named: it will never do
 // so, and those who wait for them need not wait any longer. Another consumer of the same principal that has the same number
 // by chance, once in 65,535, loses its deliveries by it, as if it had come too late.
-func (s *shard) returnOrphans(c *consumer) {
-	slots := s.orphans[c.number]
-	delete(s.orphans, c.number)
+func (s *shard) returnOrphans(id Identity, consumerID string) {
+	number := consumerNumber(consumerID)
+	slots := s.orphans[number]
+	delete(s.orphans, number)
 	// As in returnHeld.
 	for _, slot := range slices.Backward(slots) {
 		m := s.st.messages.at(slot)
-		if m.state != messageLeased || m.live.holder != nil || m.consumer != c.number ||
-			m.principal != c.link.session.identity.Principal || s.st.queues[m.queue].tenant != c.tenant {
+		if m.state != messageLeased || m.live.holder != nil || m.consumer != number ||
+			m.principal != id.Principal || s.st.queues[m.queue].tenant != id.Tenant {
 			continue // it is over, or somebody else's
 		}
-		s.giveBack(slot, returning{failed: true, text: "its consumer came back without it", consumer: c.id})
+		s.giveBack(slot, returning{failed: true, text: "its consumer came back without it", consumer: consumerID})
 	}
 }
 

@@ -261,3 +261,32 @@ func TestUnnamedLeasesReturnAfterARestart(t *testing.T) {
 		})
 	}
 }
+
+// TestUnnamedLeasesElsewhereReturnAfterARestart: so do those of queues, in other shards too, that it does not consume any more.
+func TestUnnamedLeasesElsewhereReturnAfterARestart(t *testing.T) {
+	kept := make([]journal.Memory, 5)
+	cfg := broker.Config{Shards: 5, Store: 5, Journal: func(n uint16) (journal.Journal, error) { return keptOpen{&kept[n]}, nil }}
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		w := b.attach("w")
+		op := w.consumeMany(broker.Consume{MaxInFlight: 8, ConsumerID: "me", LeaseTime: time.Hour, Grace: time.Minute}, 0)
+		b.attach("p").fill(1)
+		for range manyQueues {
+			w.delivered(op)
+		}
+	})
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		w, other := b.attach("w"), b.attach("other")
+		op := other.consumeMany(broker.Consume{MaxInFlight: 8}, 0)
+		other.quiet(op)
+		expect[*broker.Started](w, w.do(&broker.Consume{Queues: []string{"none"}, MaxInFlight: 1, ConsumerID: "me"}))
+		began := time.Now()
+		for range manyQueues {
+			if d := other.delivered(op); d.Attempt != 2 || d.Failures != 1 {
+				t.Errorf("attempt %d after %d failures, want the second after one", d.Attempt, d.Failures)
+			}
+		}
+		if since := time.Since(began); since != 0 {
+			t.Errorf("the deliveries came after %v, want at once", since)
+		}
+	})
+}

@@ -55,7 +55,7 @@ func (r *runner) replay(t standbyShard, restoring func(Restored)) error {
 		if err == nil {
 			err = t.apply(record)
 			if restoring != nil {
-				restoring(Restored{r.number, t.bytes, t.st.messages.read, t.st.pipes.read})
+				restoring(Restored{r.number, t.bytes, t.st.messages.replayed, t.st.pipes.replayed})
 			}
 		}
 		if err != nil {

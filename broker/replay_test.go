@@ -345,9 +345,9 @@ func (h *history) check() {
 			h.t.Errorf("shard %d: the state that was read along differs (-live +along):\n%s", i, diff)
 		}
 		for _, st := range []*state{replayed, along} {
-			if d := durable(st); st.messages.read != len(d.messages) || st.pipes.read != len(d.pipes) {
+			if d := durable(st); st.messages.replayed != len(d.messages) || st.pipes.replayed != len(d.pipes) {
 				h.t.Errorf("shard %d: a replay counted %d messages and %d pipes, but there are %d and %d",
-					i, st.messages.read, st.pipes.read, len(d.messages), len(d.pipes))
+					i, st.messages.replayed, st.pipes.replayed, len(d.messages), len(d.pipes))
 			}
 		}
 		checkConsistent(h.t, r.shard, false)

@@ -4,10 +4,10 @@ package broker
 // Slots instead of pointers keep entities small and their collector out of the way, and let handles and message ids
 // find their entity without a map.
 type slab[T any] struct {
-	chunks []*[slabChunk]T
-	top    uint32   // the highest slot ever in use
-	free   []uint32 // slots to use again; not kept during a replay, which knows its slots
-	read   int      // during a replay: how many slots are in use
+	chunks   []*[slabChunk]T
+	top      uint32   // the highest slot ever in use
+	free     []uint32 // slots to use again; not kept during a replay, which knows its slots
+	replayed int      // how many slots are in use during a replay
 }
 
 const (
@@ -44,7 +44,7 @@ func (s *slab[T]) grow(slot uint32) {
 	}
 }
 
-// used is how many slots are in use, but during a replay.
+// used is how many slots are in use, but not during a replay.
 func (s *slab[T]) used() int { return int(s.top) - len(s.free) }
 
 // give returns a slot, whose entity the caller has cleared.

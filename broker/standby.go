@@ -54,8 +54,8 @@ func (s *Standby) Read() (all Restored) {
 	for i := range s.shards {
 		t := &s.shards[i]
 		all.Bytes += t.bytes
-		all.Messages += t.st.messages.read
-		all.Pipes += t.st.pipes.read
+		all.Messages += t.st.messages.replayed
+		all.Pipes += t.st.pipes.replayed
 	}
 	return all
 }

@@ -1993,7 +1993,8 @@ type ConsumeRequest struct {
 	// The leases that a consumer which comes back under its consumer_id still has; it keeps them, and its other
 	// deliveries return to their queues at once, as failed. At most 10,000. A lease that is not in force any more is no
 	// error: lease_lost tells of it, as long as its message is known. After a restart of a server with a journal every lease
-	// waits for its consumer to come back with it: for its disconnect_grace, and at least 5 s.
+	// waits for its consumer to come back with it: for its disconnect_grace, and at least 5 s; or until the consumer is back
+	// without it.
 	HeldLeases []*Handle `protobuf:"bytes,5,rep,name=held_leases,json=heldLeases,proto3" json:"held_leases,omitempty"`
 	// How long its deliveries wait for the consumer to come back when the stream is cut. Default 0: they return to their
 	// queues at once. At most 1 h. When it is over they return as failed. Meanwhile leases run on, and can be settled and
