@@ -26,7 +26,7 @@ func TestP01KilledNATSLeaders(t *testing.T) {
 		s.awaitLeader(leader)
 		n.pass(2 * time.Second)
 		f.over(func() { s.nats.Restart(leader) })
-		s.nats.AwaitCurrent(logStream)
+		s.awaitNATS()
 	})
 	s.stop()
 }
@@ -39,7 +39,7 @@ func TestP24NATSLost(t *testing.T) {
 		f := n.strike("NATS lost", func() { eachNode(s, s.nats.Kill) })
 		n.refused(5*time.Second + time.Duration(s.random.Int64N(int64(5*time.Second))))
 		f.over(func() { eachNode(s, s.nats.Restart) })
-		s.nats.AwaitCurrent(logStream)
+		s.awaitNATS()
 	})
 	s.stop() // they are the same ones
 }

@@ -60,7 +60,7 @@ func (n *shift) leaderWithoutOthers() {
 	n.awaitLeader(leader)
 	n.last(lasting)
 	f.over(n.nats.Heal)
-	n.nats.AwaitCurrent(logStream)
+	n.awaitNATS()
 }
 
 // last lets what is bad go on for that long, and up to as long again.

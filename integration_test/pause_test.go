@@ -33,7 +33,7 @@ func TestP01PausedNATSLeaders(t *testing.T) {
 		s.awaitLeader(leader)
 		n.pass(2 * time.Second)
 		f.over(func() { s.nats.Resume(leader) })
-		s.nats.AwaitCurrent(logStream)
+		s.awaitNATS()
 	})
 	s.stop()
 }

@@ -50,7 +50,7 @@ func (n *shift) restartNATS() {
 		f := n.strike("a NATS server restarted", func() {
 			n.nats.Stop(i)
 			n.nats.Restart(i)
-			n.nats.AwaitCurrent(logStream)
+			n.awaitNATS()
 		})
 		f.backForAll()
 	}

@@ -23,8 +23,12 @@ import (
 // replicas is how many servers a service has, and how many NATS servers.
 const replicas = 3
 
-// logStream is the stream in NATS that has the logs of a service.
-const logStream = "REPLYQ_main"
+const (
+	// logStream is the stream in NATS that has the logs of a service.
+	logStream = "REPLYQ_main"
+	// claimStream is the one that has who serves.
+	claimStream = "KV_REPLYQ_main_nodes"
+)
 
 // A service is three replicas of queue-server over three NATS servers that fsync each message, all in processes of their
 // own.
@@ -173,6 +177,13 @@ func (s *service) awaitOwner(not ...int) (owner int) {
 func (s *service) awaitLeader(not int) {
 	s.t.Helper()
 	eventually(s.t, "another NATS server leads", func() bool { return s.nats.Leader(logStream) != not })
+}
+
+// awaitNATS waits until all NATS servers have all of the service: until then the loss of another one may be one too many.
+func (s *service) awaitNATS() {
+	s.t.Helper()
+	s.nats.AwaitCurrent(logStream)
+	s.nats.AwaitCurrent(claimStream)
 }
 
 // relay is a replica that does not serve.

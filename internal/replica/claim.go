@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/replyq/replyq/journal/cluster"
@@ -79,17 +80,8 @@ type Member struct {
 
 // A bucket is the register in NATS.
 type bucket struct {
-	kv jetstream.KeyValue
-	js jetstream.JetStream
-}
-
-// newBucket returns the one that a store has.
-func newBucket(s *cluster.Store) (bucket, error) {
-	js, err := jetstream.New(s.Conn())
-	if err != nil {
-		return bucket{}, fmt.Errorf("JetStream: %w", err) // unreachable: it has no options that could be wrong
-	}
-	return bucket{s.Bucket(), js}, nil
+	kv   jetstream.KeyValue
+	conn *nats.Conn
 }
 
 const (
@@ -97,38 +89,31 @@ const (
 	memberKey = "node." // and the name
 )
 
-func (b bucket) read(ctx context.Context) (c claim, revision uint64, _ error) {
-	e, err := b.kv.Get(ctx, claimKey)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return b.readDeleted(ctx)
-	}
-	if err != nil {
-		return c, 0, fmt.Errorf("read who is the owner: %w", err)
-	}
-	if err := json.Unmarshal(e.Value(), &c); err != nil || c.Format != claimFormat {
-		return c, 0, fmt.Errorf("the key %q of the bucket %s: %w", claimKey, b.kv.Bucket(), errFormat)
-	}
-	return c, e.Revision(), nil
-}
+// stream has the keys as subjects.
+func (b bucket) stream() string { return "KV_" + b.kv.Bucket() }
 
-// readDeleted finds out whether there was a claim. The key-value interface does not tell the revision of a deletion, which whoever
-// replaces it has to know.
-func (b bucket) readDeleted(ctx context.Context) (claim, uint64, error) {
-	var m *jetstream.RawStreamMsg
-	stream, err := b.js.Stream(ctx, "KV_"+b.kv.Bucket())
-	if err == nil {
-		m, err = stream.GetLastMsgForSubject(ctx, "$KV."+b.kv.Bucket()+"."+claimKey)
-	}
+func (b bucket) subject(key string) string { return "$KV." + b.kv.Bucket() + "." + key }
+
+// read asks who knows best. The key-value interface asks any server that has a copy, and does not tell the revision of a
+// deletion, which whoever replaces it has to know.
+func (b bucket) read(ctx context.Context) (c claim, revision uint64, _ error) {
+	m, err := cluster.LastMessage(ctx, b.conn, b.stream(), b.subject(claimKey))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return claim{}, 0, nil
+		return c, 0, nil
 	case err != nil:
-		return claim{}, 0, fmt.Errorf("read whether there was an owner: %w", err)
-	case len(m.Data) > 0:
-		return claim{}, 0, errors.New("read who is the owner: it was made known just now")
+		return c, 0, fmt.Errorf("read who is the owner: %w", err)
+	case m.Header.Get(operationHeader) != "": // a deletion
+		return claim{deleted: true}, m.Sequence, nil
 	}
-	return claim{deleted: true}, m.Sequence, nil
+	if err := json.Unmarshal(m.Data, &c); err != nil || c.Format != claimFormat {
+		return claim{}, 0, fmt.Errorf("the key %q of the bucket %s: %w", claimKey, b.kv.Bucket(), errFormat)
+	}
+	return c, m.Sequence, nil
 }
+
+// operationHeader is what deletions of keys have.
+const operationHeader = "KV-Operation"
 
 func (b bucket) write(ctx context.Context, c claim, revision uint64) (uint64, error) {
 	c.Format = claimFormat
@@ -166,12 +151,19 @@ func (t *told) member(e jetstream.KeyValueEntry) Member {
 	}
 }
 
-func (b bucket) tell(ctx context.Context, m Member) error {
+func (b bucket) tell(ctx context.Context, m Member) error { return b.tellOver(ctx, b.conn, m) }
+
+// tellOver is tell over another connection than the bucket's.
+func (b bucket) tellOver(ctx context.Context, conn *nats.Conn, m Member) error {
 	value, err := json.Marshal(told{claimFormat, m.Node, m.Address, m.Version, m.State, m.For.Milliseconds(), m.ready})
 	if err != nil {
 		return fmt.Errorf("encode: %w", err) // unreachable
 	}
-	if _, err := b.kv.Put(ctx, memberKey+m.Node, value); err != nil {
+	js, err := jetstream.New(conn)
+	if err == nil {
+		_, err = js.Publish(ctx, b.subject(memberKey+m.Node), value)
+	}
+	if err != nil {
 		return fmt.Errorf("tell of this replica: %w", err)
 	}
 	return nil

@@ -42,8 +42,9 @@ type election struct {
 	since    time.Time // when that was new
 	calm     time.Time // since when that was kept each time; zero: it was not, the last time
 	beats    uint64
-	sent     time.Time // when the last beat was sent
-	gave     bool      // the claim is given up, as soon as that is kept
+	sent     time.Time              // when the last beat was sent
+	gave     bool                   // the claim is given up, as soon as that is kept
+	last     atomic.Pointer[Member] // what this replica told of itself last
 	until    atomic.Pointer[time.Time]
 	kept     atomic.Pointer[time.Time] // when something that it had written was last kept
 }
@@ -127,6 +128,7 @@ func (e *election) tell(ctx context.Context) {
 	}
 	m := e.me
 	m.State, m.For, m.ready = string(e.state), e.told.Sub(e.since), e.ready
+	e.last.Store(&m)
 	if err := e.register.tell(ctx, m); err != nil {
 		e.calm = time.Time{}
 		e.trouble(err)

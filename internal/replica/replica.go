@@ -61,10 +61,9 @@ type Replica struct {
 	declined string         // the boot of an owner whose logs cannot be read along
 	resting  time.Time      // it does not take over before
 	relays   string         // the owner's address that the server was told
-	strayed  time.Time      // when it looked for another NATS server last
 	differs  string         // the node whose keys were found to be others
 	unready  bool           // as the server was told
-	ends     sync.WaitGroup // brokers that are being closed
+	ends     sync.WaitGroup // what goes on beside the loop: brokers that are being opened or closed, and stray
 }
 
 // An opening is a broker that was opened, or the reason why not.
@@ -93,12 +92,9 @@ func Join(ctx context.Context, cfg Config) (*Replica, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	b, err := newBucket(cfg.Store)
-	if err != nil {
-		return nil, fmt.Errorf("replica: %w", err) // unreachable, as there
-	}
 	r := &Replica{
-		cfg: cfg, bucket: b, stopped: make(chan struct{}), opened: make(chan opening), leave: make(chan *goodbye), abandon: func() {},
+		cfg: cfg, bucket: bucket{cfg.Store.Bucket(), cfg.Store.Conn()},
+		stopped: make(chan struct{}), opened: make(chan opening), leave: make(chan *goodbye), abandon: func() {},
 	}
 	r.election = &election{
 		register: r.bucket, me: Member{Node: cfg.Node, Address: cfg.Address, Version: cfg.Version}, boot: rand.Text(),
@@ -114,6 +110,7 @@ func Join(ctx context.Context, cfg Config) (*Replica, error) {
 	r.election.heard()
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.show()
+	r.ends.Go(r.stray)
 	go r.run()
 	return r, nil
 }
@@ -140,7 +137,6 @@ func (r *Replica) run() {
 	for {
 		r.election.step(r.ctx)
 		r.act()
-		r.stray()
 		r.show()
 		var failed <-chan error
 		if r.broker != nil {

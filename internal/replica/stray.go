@@ -1,24 +1,55 @@
 package replica
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
-// strayTime is how long nothing of what a replica writes is kept until it looks for another NATS server: longer than one is
-// mostly elected to lead. The one that it is connected to may be cut off from the others, and does not say so.
-const strayTime = 5 * time.Second
+const (
+	// strayTime is how long nothing of what a replica writes is kept until it looks for another NATS server: the one that it is
+	// connected to may be cut off from the others, or hang, and neither says so. It is shorter than a lease, so that the owner
+	// finds one before it loses its claim.
+	strayTime = time.Second
+	// strayPause is how long it does not look again when it has found none.
+	strayPause = 250 * time.Millisecond
+)
 
-// stray connects to another NATS server when this one is of no use.
+// stray connects to another NATS server when this one is of no use, and another one is. While a leader is being elected none is.
 func (r *Replica) stray() {
-	conn := r.cfg.Store.Conn()
-	if r.election.silence() < strayTime || time.Since(r.strayed) < strayTime || !conn.IsConnected() {
-		return
+	timer := time.NewTimer(strayTime)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		wait := r.election.times.look
+		m := r.election.last.Load()
+		if silence := r.election.silence(); silence >= strayTime && m != nil && r.cfg.Store.Conn().IsConnected() {
+			if wait = strayPause; r.lookAround(silence, *m) {
+				wait = strayTime
+			}
+		}
+		timer.Reset(wait)
 	}
-	r.strayed = time.Now()
-	r.cfg.Log.Warn("this NATS server keeps nothing of what it is sent: trying another one",
-		slog.String("server", conn.ConnectedServerName()), slog.Duration("since", r.election.silence().Round(time.Millisecond)))
-	if err := conn.ForceReconnect(); err != nil {
+}
+
+// lookAround tells of this replica over each NATS server, as it did last, and stays with the first one that keeps it. It reports
+// whether there is one.
+func (r *Replica) lookAround(silence time.Duration, m Member) bool {
+	ctx, cancel := context.WithTimeout(r.ctx, r.election.times.try)
+	defer cancel()
+	from := r.cfg.Store.Conn().ConnectedServerName()
+	to, err := r.cfg.Store.Switch(ctx, func(ctx context.Context, conn *nats.Conn) error { return r.bucket.tellOver(ctx, conn, m) })
+	if err != nil {
 		r.cfg.Log.Warn("connecting to another NATS server", slog.Any("error", err))
+	} else if to != "" {
+		r.cfg.Log.Warn("a NATS server kept nothing of what it was sent: connecting to one that does",
+			slog.String("from", from), slog.String("to", to), slog.Duration("after", rounded(silence)))
 	}
+	return to != ""
 }

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/replyq/replyq/internal/natstest"
 	"github.com/replyq/replyq/journal/cluster"
@@ -60,4 +61,42 @@ func TestAppendsThroughLostNodes(t *testing.T) {
 			wantContent(t, take(t, open(t, o), 0), want...)
 		})
 	}
+}
+
+// While nobody leads the stream its leader is asked for, but a batch is not sent again and again. It is kept when there is one.
+func TestNothingIsSentToNobody(t *testing.T) {
+	t.Parallel()
+	c := natstest.Start(t, natstest.Options{Nodes: 3})
+	o := cluster.Options{URL: c.URL(), Node: "a", Shards: 1}
+	s := open(t, o)
+	j := take(t, s, 0)
+	write(t, j, "before")
+	c.AwaitCurrent("REPLYQ_main")
+	leader := c.Leader("REPLYQ_main")
+	for i := range c.Nodes() {
+		if i == leader || i == (leader+1)%c.Nodes() {
+			c.Kill(i)
+		}
+	}
+	kept := make(chan error, 1)
+	sent := s.Figures().Messages
+	go func() {
+		_, err := j.Append(t.Context(), []byte("after"))
+		kept <- err
+	}()
+	select {
+	case err := <-kept:
+		t.Fatalf("one of three nodes has kept a batch: %v", err)
+	case <-time.After(5 * time.Second):
+	}
+	if n := s.Figures().Messages - sent; n > 3 {
+		t.Errorf("a batch was sent %d times while nobody led", n)
+	}
+	for i := range c.Nodes() {
+		c.Restart(i)
+	}
+	if err := <-kept; err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, take(t, open(t, o), 0), "before", "after")
 }

@@ -53,7 +53,7 @@ func newLog(s *Store, shard int, f *Follower) *log {
 // take appends the fence.
 func (l *log) take(ctx context.Context) error {
 	for try := 0; ; try++ {
-		last, err := l.store.tail(ctx, l.shard)
+		last, err := l.tail(ctx)
 		if err == nil {
 			// No epoch before can be as high: each is one more than the sequence of a message before its fence.
 			l.epoch, l.sequence = last.sequence+1, last.sequence
@@ -72,7 +72,15 @@ func (l *log) take(ctx context.Context) error {
 			return fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
 		}
 		pause(ctx, try)
+		l.store.awaitLeader(ctx, func() {})
 	}
+}
+
+// tail is what the shard's log ends with. It does not wait long: it is asked again.
+func (l *log) tail(ctx context.Context) (tail, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	return l.store.tail(ctx, l.shard)
 }
 
 // fence tries to append the fence behind the last message, and says whether to try again behind another one.
@@ -181,21 +189,25 @@ func (l *log) keep(ctx context.Context, h header, message []byte) error {
 				return err
 			}
 		}
-		if try%8 == 2 {
-			l.store.options.Log.Warn("a batch is not kept yet: it is tried again", "shard", l.shard, "tries", try+1,
-				"error", err, "hint", hint(err))
+		tell := func() {
+			if try%8 == 2 {
+				l.store.options.Log.Warn("a batch is not kept yet: it is tried again", "shard", l.shard, "tries", try+1,
+					"error", err, "hint", hint(err))
+			}
 		}
+		tell()
+		pause(ctx, try)
+		l.store.awaitLeader(ctx, func() { try++; tell() }) // what is sent before would be lost
 		if away := l.store.gone(ctx, err); away == nil {
 			gone = 0
 		} else if gone++; gone == goneTries {
 			return away
 		}
-		pause(ctx, try)
 	}
 }
 
 func (l *log) publish(ctx context.Context, message []byte) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	ack, err := l.store.js.Publish(ctx, l.store.subject(l.shard), message,
 		jetstream.WithExpectLastSequencePerSubject(l.sequence), jetstream.WithRetryAttempts(0))
@@ -211,7 +223,7 @@ func (l *log) publish(ctx context.Context, message []byte) (uint64, error) {
 // look reads what the subject ends with, after another end than expected: an earlier try of ours, or another owner. It
 // says whether the outcome is known.
 func (l *log) look(ctx context.Context, h header) (bool, error) {
-	last, err := l.store.tail(ctx, l.shard)
+	last, err := l.tail(ctx)
 	switch {
 	case err != nil || last.sequence < l.sequence:
 		return false, nil // not known, or from a server that lags

@@ -36,7 +36,7 @@ const (
 	mostPart       = 1<<20 - 4<<10 // bytes of a batch in one message: with all headers it has less than leastPayload
 	defaultShards  = 8
 	leastPayload   = 1 << 20               // what max_payload has to be at least: what servers have by themselves
-	publishTimeout = 2 * time.Second       // of one try
+	tryTimeout     = 2 * time.Second       // of one try of what is tried again
 	requestTimeout = 5 * time.Second       // of a read or an administrative request
 	leastPause     = 20 * time.Millisecond // between two tries, doubled each time
 	mostPause      = time.Second
@@ -71,16 +71,17 @@ func (o Options) servers() string {
 	return strings.Join(servers, ",")
 }
 
-func (o Options) connection(denied func(error)) []nats.Option {
-	opts := []nats.Option{
-		nats.Name("replyq " + o.Node),
+// connection has what the store's own connection has. Which server it goes to when it has lost one, choose may say.
+func (o Options) connection(denied func(error), choose nats.ReconnectToServerHandler) []nats.Option {
+	return append(o.identity(),
+		nats.ReconnectToServer(choose),
 		nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is repeated by whoever sent it
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectWait(250*time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
-		nats.PingInterval(2 * time.Second),
+		nats.PingInterval(2*time.Second),
 		nats.MaxPingsOutstanding(2),
-		nats.Timeout(2 * time.Second),
+		nats.Timeout(2*time.Second),
 		nats.IgnoreAuthErrorAbort(), // credentials may be mended, and the connection with them
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			o.Log.Warn("NATS tells of an error", "error", err)
@@ -94,7 +95,12 @@ func (o Options) connection(denied func(error)) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(c *nats.Conn) { o.Log.Info("connected to NATS again", "server", c.ConnectedServerName()) }),
-	}
+	)
+}
+
+// identity is how each of the store's connections shows who it is, and finds out who it talks to.
+func (o Options) identity() []nats.Option {
+	opts := []nats.Option{nats.Name("replyq " + o.Node)}
 	if o.Credentials != "" {
 		opts = append(opts, nats.UserCredentials(o.Credentials))
 	}

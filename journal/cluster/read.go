@@ -92,9 +92,13 @@ var errEnough = errors.New("enough")
 func (s *Store) eachMessage(ctx context.Context, shard int, from uint64, f func(message []byte, at uint64) (more bool, _ error)) error {
 	// Pushed, not pulled: a pull that comes to a new consumer may find nobody there yet on another node of the cluster, and is
 	// lost until its heartbeats are missed (one reading in three, with three nodes). What is pushed waits for its receiver.
-	messages, err := s.legacy.SubscribeSync(s.subject(shard),
-		nats.OrderedConsumer(), nats.BindStream(s.streamName()), nats.StartSequence(max(from, 1)),
-		nats.IdleHeartbeat(readHeartbeat), nats.Context(ctx))
+	var messages *nats.Subscription
+	err := s.options.patiently(ctx, passing, func() (err error) { // making a consumer takes a leader of all NATS servers
+		messages, err = s.legacy.SubscribeSync(s.subject(shard),
+			nats.OrderedConsumer(), nats.BindStream(s.streamName()), nats.StartSequence(max(from, 1)),
+			nats.IdleHeartbeat(readHeartbeat), nats.Context(ctx))
+		return err //nolint:wrapcheck // by the caller
+	})
 	if err != nil {
 		return err //nolint:wrapcheck // by the caller
 	}

@@ -30,6 +30,7 @@ type Store struct {
 	trimmer trimmer
 	counts  counts
 	created time.Time // when the stream was made
+	choice  choice
 
 	mu       sync.Mutex
 	journals map[int]*log // the newest of each shard that was taken
@@ -52,14 +53,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	opening, denied := context.WithCancelCause(ctx)
 	defer denied(nil)
-	conn, err := o.connect(opening, denied)
+	s := &Store{options: o, journals: map[int]*log{}}
+	conn, err := o.connect(opening, denied, s.choice.choose)
 	if err != nil {
 		if errors.Is(err, nats.ErrTLS) && o.Cert == "" {
 			err = fmt.Errorf("%w: the server may require a client's certificate", err)
 		}
 		return nil, fmt.Errorf("cluster: connect to NATS at %s: %w", o.servers(), err)
 	}
-	s := &Store{options: o, conn: conn, journals: map[int]*log{}}
+	s.conn = conn
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.open(opening); err != nil {
 		s.cancel()
@@ -78,7 +80,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.js, err = jetstream.New(s.conn, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
-	if s.legacy, err = s.conn.JetStream(nats.MaxWait(requestTimeout)); err != nil {
+	if s.legacy, err = s.conn.JetStream(nats.MaxWait(tryTimeout)); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
 	return s.openKept(ctx)
@@ -103,9 +105,9 @@ func (s *Store) openKept(ctx context.Context) error {
 }
 
 // connect waits for servers that are not there yet, for as long as ctx lets it.
-func (o Options) connect(ctx context.Context, denied func(error)) (conn *nats.Conn, err error) {
+func (o Options) connect(ctx context.Context, denied func(error), choose nats.ReconnectToServerHandler) (conn *nats.Conn, err error) {
 	err = o.patiently(ctx, absent, func() error {
-		conn, err = nats.Connect(o.URL, o.connection(denied)...)
+		conn, err = nats.Connect(o.URL, o.connection(denied, choose)...)
 		return err //nolint:wrapcheck // by the caller
 	})
 	return conn, err
@@ -145,11 +147,14 @@ func (o Options) patiently(ctx context.Context, passing func(error) bool, f func
 // passing says that an error of JetStream may pass by itself.
 func passing(err error) bool {
 	var api *jetstream.APIError
+	var old *nats.APIError // of the older interface
 	switch {
+	case errors.As(err, &old):
+		return old.Code == unavailable
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return false
 	case errors.As(err, &api):
-		return api.Code == 503 || api.ErrorCode == errCodeNoPeers || errors.Is(err, jetstream.ErrStreamNotFound) // just being made
+		return api.Code == unavailable || api.ErrorCode == errCodeNoPeers || errors.Is(err, jetstream.ErrStreamNotFound) // just being made
 	}
 	for _, one := range []error{
 		nats.ErrNoResponders, context.DeadlineExceeded, context.Canceled, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
