@@ -36,8 +36,8 @@ type keeper struct {
 	slow    *time.Timer // fires when it may have taken too long
 	watched bool        // slow is set
 
-	vouch *voucher // see vouch.go; nil: nothing else can own the journal
-	lag   *lagging // see lagging.go; nil if the journal cannot lag
+	lease func() bool // see vouch.go; nil: nothing else can own the journal
+	lag   *lagging    // see lagging.go; nil if the journal cannot lag
 
 	stalled bool  // an append takes too long
 	late    bool  // the shard's time stands still
@@ -77,11 +77,9 @@ func newKeeper(r *runner, j journal.Journal, cfg *Config) *keeper {
 	k := &keeper{
 		runner: r, journal: j, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1),
 		patience: cmp.Or(cfg.JournalPatience, defaultJournalPatience), most: cmp.Or(cfg.MaxUnkept, defaultMaxUnkept),
+		lease:    cfg.Lease,
 		gatherer: newGatherer(),
 		log:      logSize{slack: cmp.Or(cfg.JournalSlack, defaultSlack), least: leastCarried, most: mostCarried},
-	}
-	if cfg.Lease != nil {
-		k.vouch = &voucher{lease: cfg.Lease}
 	}
 	if l, ok := j.(lagger); ok {
 		k.lag = &lagging{journal: l}
@@ -92,7 +90,6 @@ func newKeeper(r *runner, j journal.Journal, cfg *Config) *keeper {
 func (k *keeper) start() {
 	k.slow = time.AfterFunc(time.Hour, k.tooSlow)
 	k.slow.Stop()
-	k.startVouching()
 	k.startLagging()
 	k.wg.Go(k.write)
 }
@@ -120,20 +117,18 @@ func (k *keeper) putLocked(s *shard, wait *keptWait) (carry bool) {
 	if len(k.facts) == 0 && !k.writing && k.next.isEmpty() {
 		return false
 	}
-	if len(k.facts) == 0 && !k.writing && !k.isHeldLocked() && k.vouchedLocked() {
+	if len(k.facts) == 0 && !k.writing && k.vouchedLocked() {
 		b := k.next
 		k.next = bundle{}
 		carry = k.releaseLocked(b)
 		k.next.out = b.out[:0]
 		return carry
 	}
-	if k.stalled || k.hasLapsedLocked() {
+	if k.stalled {
 		k.cutWaitingLocked(&k.next, errJournalSlow())
 	}
 	k.gatherer.addedLocked(len(k.next.out))
-	if len(k.facts) > 0 || k.writing {
-		k.wakeWriter()
-	}
+	k.wakeWriter()
 	return false
 }
 
@@ -182,16 +177,17 @@ func (k *keeper) writeOne() (more bool) {
 	if size > 0 || alone {
 		facts, over = k.log.carry(r.shard.st, facts, alone)
 	}
-	if len(facts) == 0 && !k.mayReleaseLocked() {
+	if len(facts) == 0 && k.next.isEmpty() {
 		k.busy = false
 		r.mu.Unlock()
 		return alone // it looks at more of the shard then
 	}
+	appends := len(facts) > 0 || !k.vouchedLocked()
 	k.now, k.facts, k.next, k.writing, k.size = k.next, k.spare.facts, bundle{out: k.spare.out}, true, size
 	k.spare = spareMemory{}
 	k.busy = len(k.now.out) > fewEvents
 	k.began = time.Time{}
-	if len(facts) > 0 {
+	if appends {
 		k.began = time.Now()
 		if !k.watched { // setting it for each append would wake the network poller each time
 			k.watched = true
@@ -201,17 +197,17 @@ func (k *keeper) writeOne() (more bool) {
 	r.mu.Unlock()
 	var err error
 	var at, needed journal.Position
-	if len(facts) > 0 {
+	if appends {
 		if at, err = k.journal.Append(k.ctx, facts); errors.Is(err, journal.ErrDeposed) {
 			r.broker.over.CompareAndSwap(nil, errOwnerChanged()) // before anybody is told anything else
 		}
 	}
 	r.mu.Lock()
-	if err == nil && len(facts) > 0 {
+	if err == nil && appends {
 		needed = k.log.appended(at, len(facts), len(facts) > k.size, over)
 	}
 	b := k.now
-	if len(facts) > 0 {
+	if appends {
 		k.gatherer.toldLocked(len(b.out), time.Since(k.began))
 	}
 	if k.failed != nil { // meanwhile, with another shard's journal
@@ -248,11 +244,6 @@ func (k *keeper) writeOne() (more bool) {
 	return true
 }
 
-// mayReleaseLocked reports whether something waits that may be released without an append.
-func (k *keeper) mayReleaseLocked() bool {
-	return (!k.next.isEmpty() || k.isHeldLocked()) && k.vouchedLocked()
-}
-
 // trim forgets what the journal has before a position, beside the appends. If that fails, the next round tries again.
 func (k *keeper) trim(before journal.Position) {
 	defer func() {
@@ -271,7 +262,7 @@ func (k *keeper) flush() (kept bool) {
 	w := &keptWait{done: make(chan struct{})}
 	r.mu.Lock()
 	switch {
-	case k.failed != nil || k.stalled || k.hasLapsedLocked() && len(k.facts) == 0 && !k.writing:
+	case k.failed != nil || k.stalled:
 		r.mu.Unlock()
 		return false
 	case len(k.facts) == 0 && !k.writing && k.next.isEmpty():
@@ -292,7 +283,6 @@ func (k *keeper) close() error {
 		lost = k.loss()
 	}
 	k.cancel()
-	k.stopVouching()
 	k.stopLagging()
 	k.wg.Wait()
 	if k.slow != nil { // it was started

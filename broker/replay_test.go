@@ -222,15 +222,14 @@ func (h *history) step() {
 	}
 }
 
-// lapse does something without a lease, for a while that only delays.
+// lapse does something without a lease.
 func (h *history) lapse(c *historyClient) {
 	h.lapsed.Store(true)
-	short := time.Duration(h.rand.Int64N(int64(1900 * time.Millisecond)))
-	time.AfterFunc(short, func() { h.lapsed.Store(false) }) // what concerns several shards waits for it
 	if r := h.request(); r != nil {
 		h.submit(c, Op{Credit: 1, Request: r})
 	}
-	<-time.After(short + leasePoll) // by then it is seen
+	synctest.Wait()
+	h.lapsed.Store(false)
 }
 
 func (h *history) submit(c *historyClient, op Op) {

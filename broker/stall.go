@@ -44,7 +44,7 @@ func (k *keeper) refusalLocked(facts int) *Error {
 	switch {
 	case k.failed != nil:
 		return k.failureLocked()
-	case k.stalled || k.hasLapsedLocked():
+	case k.stalled:
 		return notCarriedOut(errJournalSlow())
 	case k.size+len(k.facts)+facts > k.most:
 		err := notCarriedOut(errJournalSlow())
@@ -86,18 +86,14 @@ func (k *keeper) tooSlow() {
 		slog.Int("shard", int(r.number)), slog.Duration("for", k.patience), slog.Int("waiting_bytes", waiting))
 }
 
-// goOnLocked notes that an append has ended well, or that something was vouched for without one. What it returns is to be called without the lock.
+// goOnLocked notes that an append has ended well, or that none was needed. What it returns is to be called without the lock.
 func (k *keeper) goOnLocked() (tell func()) {
 	r := k.runner
 	tell = func() {}
-	since := k.vouchAgainLocked()
 	if k.stalled {
-		since = k.began
-	}
-	if !since.IsZero() {
 		k.stalled = false
 		r.shard.pardonUntil = TimeOf(r.broker.now().Add(pardonTime))
-		took := time.Since(since)
+		took := time.Since(k.began)
 		tell = func() {
 			r.log.Info("the journal goes on", slog.Int("shard", int(r.number)), slog.Duration("stalled_for", took.Round(time.Millisecond)))
 		}
@@ -191,7 +187,7 @@ func (b *Broker) Stalled() *Error {
 		switch k := r.keeper; {
 		case k.failed != nil:
 			err = k.failureLocked()
-		case k.stalled || k.hasLapsedLocked():
+		case k.stalled:
 			err = notCarriedOut(errJournalSlow())
 		}
 		r.mu.Unlock()

@@ -15,19 +15,22 @@ import (
 	"github.com/replyq/replyq/internal/history"
 )
 
-// The NATS server that leads the stream of logs is killed under load, and comes back.
+// The NATS server that leads the stream of logs is killed under load, and comes back; then the one that leads the stream that says who
+// serves.
 func TestP01KilledNATSLeaders(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)
-	s.shifts(anyOrder(), func(n *shift) {
-		leader := s.nats.Leader(logStream)
-		f := n.strike("the leader of the logs killed", func() { s.nats.Kill(leader) })
-		f.backForAll()
-		s.awaitLeader(leader)
-		n.pass(2 * time.Second)
-		f.over(func() { s.nats.Restart(leader) })
-		s.awaitNATS()
-	})
+	for _, stream := range []string{logStream, claimStream} {
+		s.shifts(anyOrder(), func(n *shift) {
+			leader := s.nats.Leader(stream)
+			f := n.strike("the leader of "+stream+" killed", func() { s.nats.Kill(leader) })
+			f.backForAll()
+			s.awaitLeader(stream, leader)
+			n.pass(2 * time.Second)
+			f.over(func() { s.nats.Restart(leader) })
+			s.awaitNATS()
+		})
+	}
 	s.stop()
 }
 

@@ -57,7 +57,7 @@ func (n *shift) leaderWithoutOthers() {
 	leader := n.nats.Leader(logStream)
 	f := n.strike("the leader of the logs cut off from the other NATS servers", func() { n.nats.Isolate(leader) })
 	f.backForAll()
-	n.awaitLeader(leader)
+	n.awaitLeader(logStream, leader)
 	n.last(lasting)
 	f.over(n.nats.Heal)
 	n.awaitNATS()

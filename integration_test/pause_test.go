@@ -30,7 +30,7 @@ func TestP01PausedNATSLeaders(t *testing.T) {
 		leader := s.nats.Leader(logStream)
 		f := n.strike("the leader of the logs paused", func() { s.nats.Pause(leader) })
 		f.back()
-		s.awaitLeader(leader)
+		s.awaitLeader(logStream, leader)
 		n.pass(2 * time.Second)
 		f.over(func() { s.nats.Resume(leader) })
 		s.awaitNATS()

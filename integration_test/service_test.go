@@ -173,10 +173,10 @@ func (s *service) awaitOwner(not ...int) (owner int) {
 	return owner
 }
 
-// awaitLeader waits until a NATS server other than this one leads the logs.
-func (s *service) awaitLeader(not int) {
+// awaitLeader waits until a NATS server other than this one leads a stream.
+func (s *service) awaitLeader(stream string, not int) {
 	s.t.Helper()
-	eventually(s.t, "another NATS server leads", func() bool { return s.nats.Leader(logStream) != not })
+	eventually(s.t, "another NATS server leads "+stream, func() bool { return s.nats.Leader(stream) != not })
 }
 
 // awaitNATS waits until all NATS servers have all of the service: until then the loss of another one may be one too many.

@@ -82,7 +82,7 @@ const (
 	alongTime = 30 * time.Second
 	// silentTime is how long a replica has not been heard of that is not alive.
 	silentTime = 3 * time.Second
-	// lostTime is how long the owner has kept nothing that had better not be asked any more.
+	// lostTime is how long the owner has kept nothing, in the bucket or the logs, that had better not be asked any more.
 	lostTime = 5 * time.Second
 )
 
@@ -197,11 +197,12 @@ func (r *Replica) show() {
 	e := r.election
 	e.tellChange(r.ctx)
 	r.view.Store(&view{state: e.state, since: e.since, claim: e.claim, revision: e.revision, differs: r.differs})
-	if unready := e.owns() && e.silence() > lostTime; unready != r.unready {
+	silence := min(e.silence(), r.cfg.Store.Silence())
+	if unready := e.owns() && silence > lostTime; unready != r.unready {
 		r.unready = unready
 		r.cfg.Server.SetReady(!unready)
 		if unready {
-			r.cfg.Log.Warn("NATS has kept nothing for a while: this replica is not ready", slog.Duration("for", rounded(e.silence())))
+			r.cfg.Log.Warn("NATS has kept nothing for a while: this replica is not ready", slog.Duration("for", rounded(silence)))
 		} else {
 			r.cfg.Log.Info("this replica is ready again")
 		}

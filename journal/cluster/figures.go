@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +23,14 @@ type Figures struct {
 type counts struct {
 	sizes, latencies histogram.Counter
 	messages, sent   atomic.Uint64
+	last             atomic.Pointer[time.Time] // when an append was kept last; nil: none was
 }
 
 func (c *counts) appended(size int, began time.Time) {
 	c.sizes.Add(uint64(size)) //nolint:gosec // never negative
-	c.latencies.Add(uint64(time.Since(began)))
+	now := time.Now()
+	c.latencies.Add(uint64(now.Sub(began)))
+	c.last.Store(&now)
 }
 
 func (c *counts) published(size int) {
@@ -40,6 +44,15 @@ func (s *Store) Figures() Figures {
 	f.Batches, f.Bytes = f.Size.Count(), f.Size.Sum
 	f.Messages, f.Sent = s.counts.messages.Load(), s.counts.sent.Load()
 	return f
+}
+
+// Silence is how long no batch was kept; since the beginning of time if none ever was.
+func (s *Store) Silence() time.Duration {
+	last := s.counts.last.Load()
+	if last == nil {
+		return math.MaxInt64
+	}
+	return time.Since(*last)
 }
 
 // A Space is what the stream takes.
