@@ -69,10 +69,10 @@ func (s *shard) parkOrRefuse(l *link, op *Op, r *Reply, pre *prepared) {
 }
 
 // unpark stores what a session has waiting for room in a pipe, whether there is room or not: the session ends the pipe,
-// or settles the delivery that it answers.
-func (s *shard) unpark(l *link, slot uint32, p *pipe) {
+// or settles the delivery that it answers. It reports whether there was something: that may have ended the pipe, or settled the delivery.
+func (s *shard) unpark(l *link, slot uint32, p *pipe) (did bool) {
 	if p == nil || p.live.parked == nil {
-		return
+		return false
 	}
 	all := *p.live.parked
 	p.live.parked = nil
@@ -81,17 +81,29 @@ func (s *shard) unpark(l *link, slot uint32, p *pipe) {
 			p.live.park(w)
 			continue
 		}
+		did = true
 		w.reply.beyond = true
 		s.tryReply(w.link, &w.op, w.reply, w.pre, false)
 		s.countParked(w.link, w.reply, -1)
 	}
 	s.timePipe(slot)
+	return did
 }
 
 // unparkAnswers does so in the pipe of the reply_to of a delivery that is about to be settled.
-func (s *shard) unparkAnswers(l *link, slot uint32) {
+func (s *shard) unparkAnswers(l *link, slot uint32) (did bool) {
 	ref := s.st.messages.at(slot).replyTo
-	s.unpark(l, ref.slot, s.st.pipe(ref))
+	return s.unpark(l, ref.slot, s.st.pipe(ref))
+}
+
+// unparkAll does so in that pipe, and in those of this shard that a Settle of the delivery answers.
+func (s *shard) unparkAll(l *link, r *Settle) (did bool) {
+	did = s.unparkAnswers(l, r.Lease.Slot())
+	for _, reply := range r.Replies {
+		slot, p := s.pipeByHandle(reply.Handle)
+		did = s.unpark(l, slot, p) || did
+	}
+	return did
 }
 
 // unparkFor does so in all pipes of this shard that a Settle answers, which is carried out in another one.

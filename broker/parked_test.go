@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
 )
 
 // A session's replies to a pipe keep their order although the pipe is full: none with more overtakes one that waits, and
@@ -88,4 +89,84 @@ func TestAckWaitsForNoRoom(t *testing.T) {
 		p.replies(call, 2, "2")
 		p.ends(call, broker.EndOK)
 	})
+}
+
+// A reply that waits for room and acks a delivery has settled it before whatever its session does with the delivery next.
+func TestAnswerThatWaitsSettlesFirst(t *testing.T) {
+	stale := func(field string) func(w *client, op uint64) {
+		return func(w *client, op uint64) { w.refused(op, broker.ReasonLeaseStale, field) }
+	}
+	for name, test := range map[string]struct {
+		then func(d delivery, other handles.Handle) broker.Request
+		want func(w *client, op uint64)
+	}{
+		"ack": {
+			func(d delivery, _ handles.Handle) broker.Request {
+				return &broker.Settle{Lease: d.lease, Action: broker.Ack}
+			},
+			func(w *client, op uint64) {
+				if s := expect[*broker.Settled](w, op); !s.Already {
+					w.t.Errorf("got %+v, want it settled already", s)
+				}
+			},
+		},
+		"release": {
+			func(d delivery, _ handles.Handle) broker.Request {
+				return &broker.Settle{Lease: d.lease, Action: broker.Release}
+			},
+			stale("lease"),
+		},
+		"reject": {
+			func(d delivery, _ handles.Handle) broker.Request {
+				return &broker.Settle{Lease: d.lease, Action: broker.Reject}
+			},
+			stale("lease"),
+		},
+		"retry with a message": {
+			func(d delivery, _ handles.Handle) broker.Request {
+				return &broker.Settle{Lease: d.lease, Action: broker.Retry, Messages: []*broker.Enqueue{{Queue: "q"}}}
+			},
+			stale("lease"),
+		},
+		"release with its last reply": {
+			func(d delivery, _ handles.Handle) broker.Request {
+				return &broker.Settle{Lease: d.lease, Action: broker.Release, Replies: []*broker.Reply{{Handle: d.replyTo, Kind: broker.ReplyPayload}}}
+			},
+			stale("lease"),
+		},
+		"reply elsewhere with an ack": {
+			func(d delivery, other handles.Handle) broker.Request {
+				return &broker.Reply{Handle: other, Kind: broker.ReplyPayload, Lease: d.lease, Ack: true}
+			},
+			stale("lease"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachPlacement(t, func(t *testing.T, b *bed) {
+				p, w := b.attach("p"), b.attach("w")
+				call, _ := p.call("q", "m", broker.PipeOptions{CapacityReplies: 1})
+				other := b.keys.Mint(expect[*broker.PipeOpened](p, p.do(&broker.OpenPipe{Queue: "q"})).Send)
+				d := w.delivered(w.consume("q"))
+				answer := func(ack bool) uint64 {
+					return w.doWith(broker.Op{Timeout: 10 * time.Second, Request: &broker.Reply{
+						Handle: d.replyTo, Lease: d.lease, Kind: broker.ReplyPayload, More: true, Ack: ack,
+					}})
+				}
+				expect[*broker.ReplyResult](w, answer(false))
+				waits := answer(true)
+				w.quiet(waits)
+				op := w.do(test.then(d, other))
+				if r := expect[*broker.ReplyResult](w, waits); r.Sequence != 2 {
+					t.Errorf("the reply that waited: got %+v, want sequence 2", r)
+				}
+				test.want(w, op)
+				p.replies(call, 1, "")
+				p.replies(call, 2, "")
+				p.ends(call, broker.EndOK)
+				if q := p.queue("q"); q.Ready != 0 || q.InFlight != 0 {
+					t.Errorf("the queue has %d ready and %d in flight, want none", q.Ready, q.InFlight)
+				}
+			})
+		})
+	}
 }

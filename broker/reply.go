@@ -60,6 +60,9 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 		}
 		err = errPipeFull()
 	}
+	if err == nil && r.Ack && leased != 0 && s.unparkAnswers(l, leased) { // what comes before it may have settled the delivery, or ended the pipe
+		return s.tryReply(l, op, r, pre, mayWait)
+	}
 	if err != nil || plan.result != nil {
 		s.unparked(r, pre)
 	} else if r.Kind == ReplyPayload {
@@ -68,9 +71,6 @@ func (s *shard) tryReply(l *link, op *Op, r *Reply, pre *prepared, mayWait bool)
 	if err != nil {
 		s.refuse(l, op.ID, err)
 		return true
-	}
-	if r.Ack && leased != 0 {
-		s.unparkAnswers(l, leased)
 	}
 	result := s.commitReply(&plan)
 	if r.Ack && leased != 0 {

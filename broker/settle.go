@@ -79,6 +79,10 @@ func (s *shard) settle(l *link, op *Op, r *Settle, pre *prepared) {
 		s.refuse(l, op.ID, err)
 		return
 	}
+	if s.unparkAll(l, r) { // what comes before it may have settled the delivery, or ended pipes
+		s.settle(l, op, r, pre)
+		return
+	}
 	s.commitSettle(l, op, r, pre, plan)
 }
 
@@ -115,7 +119,6 @@ func (s *shard) planSettle(l *link, r *Settle, pre *prepared, source leaseSource
 func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan settling) {
 	pre.use()
 	slot := r.Lease.Slot()
-	s.unparkAnswers(l, slot)
 	settled := takeBody(&s.spent.settled)
 	*settled = Settled{}
 	var waits *answer // for other shards; nil if there is nothing to wait for
@@ -132,8 +135,6 @@ func (s *shard) commitSettle(l *link, op *Op, r *Settle, pre *prepared, plan set
 		if foreign := p.r.Handle.Shard() != s.st.shard && p.r.Handle.Store() == s.st.store; foreign {
 			s.sendReply(p.r, plan.source, pre, waits, i)
 		} else {
-			at, pipe := s.pipeByHandle(p.r.Handle)
-			s.unpark(l, at, pipe)
 			if p.result == nil {
 				p.result = s.replyInVain(p.r)
 			}
