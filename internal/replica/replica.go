@@ -197,12 +197,11 @@ func (r *Replica) show() {
 	e := r.election
 	e.tellChange(r.ctx)
 	r.view.Store(&view{state: e.state, since: e.since, claim: e.claim, revision: e.revision, differs: r.differs})
-	silence := min(e.silence(), r.cfg.Store.Silence())
-	if unready := e.owns() && silence > lostTime; unready != r.unready {
+	if unready := e.owns() && e.silence() > lostTime && r.cfg.Store.Silence() > lostTime; unready != r.unready {
 		r.unready = unready
 		r.cfg.Server.SetReady(!unready)
 		if unready {
-			r.cfg.Log.Warn("NATS has kept nothing for a while: this replica is not ready", slog.Duration("for", rounded(silence)))
+			r.cfg.Log.Warn("NATS has kept nothing for a while: this replica is not ready", slog.Duration("for", rounded(e.silence())))
 		} else {
 			r.cfg.Log.Info("this replica is ready again")
 		}
