@@ -167,7 +167,7 @@ func (st *state) putQueue(q *queue) {
 	if st.queueAt(q.number) == nil {
 		st.usage.add(q.tenant, KeptMessages, queueSize)
 	}
-	if int(q.number) < len(st.queues) { // it may have been another one's: as a rule the first that is free
+	if int(q.number) < len(st.queues) { // it may be free: as a rule it is the first that is
 		is := func(free freeQueue) bool { return free.number == q.number }
 		if i := slices.IndexFunc(st.freeQueues, is); i >= 0 {
 			st.freeQueues = slices.Delete(st.freeQueues, i, i+1)
@@ -203,6 +203,15 @@ func (st *state) applyQueueForgotten(f *factpb.QueueForgotten) {
 		st.usage.add(q.tenant, KeptMessages, -queueSize)
 		st.queues[f.Queue] = nil
 	}
+	st.freeQueue(f)
+}
+
+// freeQueue notes that a queue's number is nobody's. All numbers below the highest are either a queue's or free, also when the journal does
+// not tell of that queue any more.
+func (st *state) freeQueue(f *factpb.QueueForgotten) {
+	if int(f.Queue) >= len(st.queues) {
+		set(&st.queues, f.Queue, nil)
+	}
 	st.freeQueues = append(st.freeQueues, freeQueue{f.Queue, Time(f.At)})
 }
 
@@ -220,7 +229,7 @@ func (st *state) applyShardKept(f *factpb.ShardKept) {
 	st.order = max(st.order, f.Order)
 	st.freeQueues = st.freeQueues[:0]
 	for _, q := range f.Forgotten {
-		st.freeQueues = append(st.freeQueues, freeQueue{q.Queue, Time(q.At)})
+		st.freeQueue(q)
 	}
 	for _, in := range f.Inbox {
 		st.inbox[uint16(in.Source)] = max(st.inbox[uint16(in.Source)], in.Number)

@@ -13,6 +13,7 @@ import (
 // checkConsistent checks what must hold between the parts of a shard.
 func checkConsistent(t *testing.T, s *shard, restored bool) {
 	t.Helper()
+	checkQueueNumbers(t, s.st)
 	checkKeys(t, s)
 	checkConsumers(t, s)
 	checkUsage(t, s)
@@ -283,6 +284,28 @@ func checkCarried(t *testing.T, st *state, ref pipeRef, by carrierRef) {
 		}
 	}
 	t.Errorf("pipe %d does not know its carrier %+v", ref.slot, by)
+}
+
+// checkQueueNumbers checks that each number below the highest is either a queue's or free, and each only once.
+func checkQueueNumbers(t *testing.T, st *state) {
+	t.Helper()
+	free := make(map[uint32]int)
+	for _, f := range st.freeQueues {
+		free[f.number]++
+	}
+	for number, q := range st.queues {
+		n := free[uint32(number)]
+		if q != nil {
+			n++
+		}
+		if n != 1 && number > 0 {
+			t.Errorf("the number %d is free %d times; it is the queue's %v", number, free[uint32(number)], q)
+		}
+		delete(free, uint32(number))
+	}
+	if len(free) > 0 {
+		t.Errorf("numbers that no queue ever had are free: %v", free)
+	}
 }
 
 // checkEdges checks that no consumer over several shards has room while there is something to take, and that it counts
