@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -23,6 +24,7 @@ import (
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run only this seed of the random histories")
 	seedsFlag = flag.Int("seeds", 300, "how many random histories to run")
+	stepsFlag = flag.Int("steps", 200, "how long each is")
 )
 
 // TestReplayRebuildsTheShard runs random histories and checks that the facts in each shard's journal, replayed, give the
@@ -39,7 +41,7 @@ func TestReplayRebuildsTheShard(t *testing.T) {
 	for _, seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHistory(t, seed, 1+int(seed%3))
-			for range 200 {
+			for range *stepsFlag {
 				h.step()
 			}
 			h.check()
@@ -112,8 +114,12 @@ type history struct {
 	journals []*journal.Memory
 	keys     *handles.KeyRing
 	lapsed   atomic.Bool // the lease
+	killed   atomic.Bool // nothing more is kept
+	calm     atomic.Bool // appends take no time
 	standby  *Standby
 	begun    []journal.Position // where it began
+	temper   temper
+	seed     uint64
 
 	clients []*historyClient
 	names   int
@@ -132,32 +138,85 @@ type historyClient struct {
 	waiting map[uint64]bool
 }
 
+// A temper is what a history is like.
+type temper struct {
+	slow     bool // appends take their time
+	frames   bool // several operations come at once
+	restarts bool // the server is stopped, or killed, and started again
+	patient  bool // operations wait long
+	hasty    bool // little time passes
+}
+
+func temperOf(seed uint64) temper {
+	r := rand.New(rand.NewPCG(seed, 1))
+	some := func() bool { return r.IntN(3) == 0 }
+	return temper{slow: some(), frames: some(), restarts: some(), patient: some(), hasty: some()}
+}
+
 func newHistory(t *testing.T, seed uint64, shards int) *history {
 	t.Helper()
-	h := &history{t: t, rand: rand.New(rand.NewPCG(seed, 0)), queues: []string{"a", "b", "c", "d.x"}}
-	lease := func() bool { return !h.lapsed.Load() }
-	b, err := Open(Config{Shards: shards, Store: 9, Lease: lease, Journal: func(uint16) (journal.Journal, error) {
-		h.journals = append(h.journals, &journal.Memory{})
-		return h.journals[len(h.journals)-1], nil
-	}})
-	if err != nil {
-		t.Fatal(err)
+	h := &history{
+		t: t, rand: rand.New(rand.NewPCG(seed, 0)), queues: []string{"a", "b", "c", "d.x"}, temper: temperOf(seed), seed: seed,
+		standby: NewStandby(9, shards), begun: make([]journal.Position, shards),
 	}
+	for i := range shards {
+		slow := rand.New(rand.NewPCG(seed, uint64(2+i)))
+		h.journals = append(h.journals, &journal.Memory{BeforeAppend: func([]byte) error {
+			if h.temper.slow && !h.calm.Load() {
+				time.Sleep(time.Duration(slow.IntN(100)) * time.Millisecond)
+			}
+			if h.killed.Load() {
+				return errKilled
+			}
+			return nil
+		}})
+	}
+	var err error
 	if h.keys, err = handles.NewEphemeral(); err != nil {
 		t.Fatal(err)
 	}
-	h.b, h.standby, h.begun = b, NewStandby(9, shards), make([]journal.Position, shards)
-	if seed%2 == 0 { // one round after the other, each of several appends
+	h.open()
+	for range 4 {
+		h.join()
+	}
+	return h
+}
+
+var errKilled = errors.New("killed")
+
+func (h *history) open() {
+	h.t.Helper()
+	lease := func() bool { return !h.lapsed.Load() }
+	b, err := Open(Config{Shards: len(h.journals), Store: 9, Lease: lease, Journal: func(shard uint16) (journal.Journal, error) {
+		return h.journals[shard], nil
+	}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.b = b
+	if h.seed%2 == 0 { // one round after the other, each of several appends
 		for _, r := range b.runners {
 			r.mu.Lock()
 			r.keeper.log.slack, r.keeper.log.least, r.keeper.log.most = math.MinInt64/2, 1, 1+h.rand.IntN(2_000)
 			r.mu.Unlock()
 		}
 	}
-	for range 4 {
-		h.join()
+}
+
+// restart stops the server, or kills it: then the journals have what they had kept by that time. Its clients come back.
+func (h *history) restart() {
+	if h.chance(50) {
+		h.killed.Store(true)
 	}
-	return h
+	_ = h.b.Close() // which fails if it was killed
+	h.killed.Store(false)
+	for i, j := range h.journals {
+		h.journals[i] = j.Reopen()
+	}
+	h.open()
+	for _, c := range h.clients {
+		h.reconnect(c)
+	}
 }
 
 func (h *history) close() {
@@ -194,8 +253,14 @@ func (h *history) queue() string { return h.queues[h.rand.IntN(len(h.queues))] }
 func (h *history) step() {
 	c := h.clients[h.rand.IntN(len(h.clients))]
 	switch n := h.rand.IntN(100); {
+	case n < 1 && h.temper.restarts:
+		h.restart()
 	case n < 4:
-		<-time.After(time.Duration(h.rand.Int64N(int64(40 * time.Second))))
+		most := 40 * time.Second
+		if h.temper.hasty {
+			most = time.Second
+		}
+		<-time.After(time.Duration(h.rand.Int64N(int64(most))))
 	case n < 7:
 		h.reconnect(c)
 	case n < 8 && len(c.waiting) > 0:
@@ -209,9 +274,17 @@ func (h *history) step() {
 	case n < 20:
 		h.credit(c)
 	default:
-		if r := h.request(); r != nil {
-			h.submit(c, Op{Credit: uint32(h.rand.IntN(3)), Timeout: time.Duration(h.rand.IntN(2)) * time.Second, Request: r})
+		var ops []Op
+		for more := true; more; more = h.temper.frames && h.chance(60) {
+			if r := h.request(); r != nil {
+				op := Op{Credit: uint32(h.rand.IntN(3)), Timeout: time.Duration(h.rand.IntN(2)) * time.Second, Request: r}
+				if h.temper.patient {
+					op.Timeout *= 20
+				}
+				ops = append(ops, op)
+			}
 		}
+		h.submit(c, ops...)
 	}
 	synctest.Wait()
 	for _, c := range h.clients {
@@ -232,18 +305,21 @@ func (h *history) lapse(c *historyClient) {
 	h.lapsed.Store(false)
 }
 
-func (h *history) submit(c *historyClient, op Op) {
-	c.op++
-	op.ID = c.op
-	if r, ok := op.Request.(*Consume); ok {
-		r.MaxInFlight = 1 + uint32(h.rand.IntN(4))
+func (h *history) submit(c *historyClient, ops ...Op) {
+	for i := range ops {
+		op := &ops[i]
+		c.op++
+		op.ID = c.op
+		if r, ok := op.Request.(*Consume); ok {
+			r.MaxInFlight = 1 + uint32(h.rand.IntN(4))
+		}
+		c.waiting[op.ID] = true
 	}
-	c.waiting[op.ID] = true
-	c.last = append(c.last, op)
-	if len(c.last) > 3 {
-		c.last = c.last[1:]
+	c.last = append(c.last, ops...)
+	if n := len(c.last) - 3; n > 0 {
+		c.last = c.last[n:]
 	}
-	c.s.Submit([]Op{op})
+	c.s.Submit(ops)
 }
 
 // reconnect cuts a client, and repeats what it did last, as one does that had no answer.
@@ -251,6 +327,7 @@ func (h *history) reconnect(c *historyClient) {
 	if h.chance(50) {
 		c.s.Close()
 	}
+	h.takeIn(c)
 	c.s = h.b.Attach(Identity{Tenant: 1, Principal: "p"}, SessionOptions{ID: []byte(c.id)})
 	clear(c.waiting)
 	for _, op := range c.last {
@@ -306,6 +383,11 @@ func (h *history) takeIn(c *historyClient) {
 // check compares each shard with what its journal gives.
 func (h *history) check() {
 	h.t.Helper()
+	h.calm.Store(true)
+	if h.temper.restarts { // what was leased before one is not any more
+		<-time.After(orphanWait + time.Minute)
+	}
+	<-time.After(time.Second)
 	synctest.Wait()
 	h.checkEdges()
 	h.checkForeign()
