@@ -17,7 +17,7 @@ const models = "./broker/modeltest"
 var list = []mutant{ //nolint:gochecknoglobals // constant
 	{
 		name: "confirm before it is kept",
-		file: "broker/keeper.go", from: "if len(k.facts) == 0 && !k.writing && !k.isHeldLocked() &&", to: "if !k.writing && !k.isHeldLocked() &&",
+		file: "broker/keeper.go", from: "if len(k.facts) == 0 && !k.writing && k.vouchedLocked()", to: "if !k.writing && k.vouchedLocked()",
 		pkgs: []string{"./broker"}, run: "Kept|Restore",
 	},
 	{

@@ -20,17 +20,20 @@ type Figures struct {
 	Latency, Size histogram.Histogram
 }
 
+// epoch is what times are counted from, so that they follow no clock that is set.
+var epoch = time.Now() //nolint:gochecknoglobals // read only
+
 type counts struct {
 	sizes, latencies histogram.Counter
 	messages, sent   atomic.Uint64
-	last             atomic.Pointer[time.Time] // when an append was kept last; nil: none was
+	last             atomic.Int64 // when an append was kept last, since epoch; 0: none was
 }
 
 func (c *counts) appended(size int, began time.Time) {
 	c.sizes.Add(uint64(size)) //nolint:gosec // never negative
 	now := time.Now()
 	c.latencies.Add(uint64(now.Sub(began)))
-	c.last.Store(&now)
+	c.last.Store(int64(now.Sub(epoch)))
 }
 
 func (c *counts) published(size int) {
@@ -49,10 +52,10 @@ func (s *Store) Figures() Figures {
 // Silence is how long no batch was kept; since the beginning of time if none ever was.
 func (s *Store) Silence() time.Duration {
 	last := s.counts.last.Load()
-	if last == nil {
+	if last == 0 {
 		return math.MaxInt64
 	}
-	return time.Since(*last)
+	return time.Since(epoch) - time.Duration(last)
 }
 
 // A Space is what the stream takes.
