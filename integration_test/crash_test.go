@@ -203,7 +203,7 @@ func TestSwallowedConnection(t *testing.T) {
 		client.WithBackoff(client.Backoff{Initial: 10 * time.Millisecond, Max: 100 * time.Millisecond}))
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	short, stopShort := context.WithTimeout(ctx, time.Second)
+	short, stopShort := context.WithTimeout(ctx, 5*time.Second) // until then all have their receipts
 	defer stopShort()
 	var impatient, patient sync.WaitGroup
 	for i := range waiters {
