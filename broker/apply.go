@@ -227,6 +227,7 @@ func (st *state) applyQueueKept(f *factpb.QueueKept) {
 
 func (st *state) applyShardKept(f *factpb.ShardKept) {
 	st.order = max(st.order, f.Order)
+	st.forgetKeys(f.KeysBelow)
 	st.freeQueues = st.freeQueues[:0]
 	for _, q := range f.Forgotten {
 		st.freeQueue(q)

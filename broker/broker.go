@@ -47,7 +47,7 @@ type Config struct {
 	// Restoring, if set, is called with each batch of a journal that [Open] has read; not by two goroutines at a time.
 	Restoring func(Restored)
 	// Lease, if set, reports whether this broker is sure to be still the owner of its journals. It is asked, after the state
-	// was read, before anything is said that no append vouches for; while it says no, that waits. An owner that takes over
+	// was read, before anything is said that no append vouches for; while it says no, something is appended first. An owner that takes over
 	// has taken all journals, and sees to it that Lease says no elsewhere, before it says anything. Lease must be cheap, may
 	// be called from any goroutine, and must not call the broker. Default: always.
 	Lease func() bool

@@ -135,7 +135,7 @@ func settledRecord(some []settledLease) *factpb.SettledKept {
 
 // record says what is not in the records of entities or in lists.
 func (st *state) record() *factpb.ShardKept {
-	f := &factpb.ShardKept{Order: st.order}
+	f := &factpb.ShardKept{Order: st.order, KeysBelow: st.keys.dropped + uint64(st.keys.start)}
 	for _, q := range st.freeQueues {
 		f.Forgotten = append(f.Forgotten, &factpb.QueueForgotten{Queue: q.number, At: int64(q.at)})
 	}

@@ -131,26 +131,29 @@ type history struct {
 }
 
 type historyClient struct {
-	s       *Session
-	id      string
-	op      uint64
-	last    []Op // to be repeated after a reconnect
-	waiting map[uint64]bool
+	s        *Session
+	id       string
+	identity Identity
+	op       uint64
+	last     []Op // to be repeated after a reconnect
+	waiting  map[uint64]bool
 }
 
 // A temper is what a history is like.
 type temper struct {
-	slow     bool // appends take their time
+	slow     bool // appends take their time, and some so long that the server stalls
 	frames   bool // several operations come at once
 	restarts bool // the server is stopped, or killed, and started again
 	patient  bool // operations wait long
 	hasty    bool // little time passes
+	tight    bool // there is little room
+	mixed    bool // several tenants and principals
 }
 
 func temperOf(seed uint64) temper {
 	r := rand.New(rand.NewPCG(seed, 1))
 	some := func() bool { return r.IntN(3) == 0 }
-	return temper{slow: some(), frames: some(), restarts: some(), patient: some(), hasty: some()}
+	return temper{slow: some(), frames: some(), restarts: some(), patient: some(), hasty: some(), tight: some(), mixed: some()}
 }
 
 func newHistory(t *testing.T, seed uint64, shards int) *history {
@@ -163,7 +166,11 @@ func newHistory(t *testing.T, seed uint64, shards int) *history {
 		slow := rand.New(rand.NewPCG(seed, uint64(2+i)))
 		h.journals = append(h.journals, &journal.Memory{BeforeAppend: func([]byte) error {
 			if h.temper.slow && !h.calm.Load() {
-				time.Sleep(time.Duration(slow.IntN(100)) * time.Millisecond)
+				most := 100 * time.Millisecond
+				if slow.IntN(50) == 0 {
+					most = 10 * time.Second
+				}
+				time.Sleep(time.Duration(slow.Int64N(int64(most))))
 			}
 			if h.killed.Load() {
 				return errKilled
@@ -187,9 +194,13 @@ var errKilled = errors.New("killed")
 func (h *history) open() {
 	h.t.Helper()
 	lease := func() bool { return !h.lapsed.Load() }
-	b, err := Open(Config{Shards: len(h.journals), Store: 9, Lease: lease, Journal: func(shard uint16) (journal.Journal, error) {
+	cfg := Config{Shards: len(h.journals), Store: 9, Lease: lease, Journal: func(shard uint16) (journal.Journal, error) {
 		return h.journals[shard], nil
-	}})
+	}}
+	if h.temper.tight {
+		cfg.MemoryLimit, cfg.MaxKeys, cfg.Quota.Pipes, cfg.MaxUnkept = 60_000, 2, 20, 2_000
+	}
+	b, err := Open(cfg)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -220,6 +231,8 @@ func (h *history) restart() {
 }
 
 func (h *history) close() {
+	h.calm.Store(true)
+	<-time.After(10 * time.Second) // by then no append takes long any more
 	for _, c := range h.clients {
 		c.s.Close()
 	}
@@ -230,8 +243,13 @@ func (h *history) close() {
 
 func (h *history) join() {
 	h.names++
-	c := &historyClient{id: fmt.Sprintf("client-%d-of-this-history", h.names), waiting: make(map[uint64]bool)}
-	c.s = h.b.Attach(Identity{Tenant: 1, Principal: "p"}, SessionOptions{ID: []byte(c.id)})
+	c := &historyClient{
+		id: fmt.Sprintf("client-%d-of-this-history", h.names), waiting: make(map[uint64]bool), identity: Identity{Tenant: 1, Principal: "p"},
+	}
+	if h.temper.mixed {
+		c.identity = Identity{Tenant: 1 + uint32(h.names/3), Principal: []string{"p", "q"}[h.names%2]}
+	}
+	c.s = h.b.Attach(c.identity, SessionOptions{ID: []byte(c.id)})
 	h.clients = append(h.clients, c)
 }
 
@@ -328,7 +346,7 @@ func (h *history) reconnect(c *historyClient) {
 		c.s.Close()
 	}
 	h.takeIn(c)
-	c.s = h.b.Attach(Identity{Tenant: 1, Principal: "p"}, SessionOptions{ID: []byte(c.id)})
+	c.s = h.b.Attach(c.identity, SessionOptions{ID: []byte(c.id)})
 	clear(c.waiting)
 	for _, op := range c.last {
 		c.waiting[op.ID] = true
@@ -387,7 +405,7 @@ func (h *history) check() {
 	if h.temper.restarts { // what was leased before one is not any more
 		<-time.After(orphanWait + time.Minute)
 	}
-	<-time.After(time.Second)
+	<-time.After(30 * time.Second) // all appends have ended, and nothing is put off any more because of one that took too long
 	synctest.Wait()
 	h.checkEdges()
 	h.checkForeign()

@@ -4400,7 +4400,9 @@ type ShardKept struct {
 	// What of other shards was applied.
 	Inbox []*InboxAdvanced `protobuf:"bytes,3,rep,name=inbox,proto3" json:"inbox,omitempty"`
 	// The highest numbers that were sent to other shards, and what they have applied.
-	Outboxes      []*OutboxKept `protobuf:"bytes,4,rep,name=outboxes,proto3" json:"outboxes,omitempty"`
+	Outboxes []*OutboxKept `protobuf:"bytes,4,rep,name=outboxes,proto3" json:"outboxes,omitempty"`
+	// Idempotency keys with smaller numbers are forgotten. So numbers are not given again when there are none.
+	KeysBelow     uint64 `protobuf:"varint,5,opt,name=keys_below,json=keysBelow,proto3" json:"keys_below,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4461,6 +4463,13 @@ func (x *ShardKept) GetOutboxes() []*OutboxKept {
 		return x.Outboxes
 	}
 	return nil
+}
+
+func (x *ShardKept) GetKeysBelow() uint64 {
+	if x != nil {
+		return x.KeysBelow
+	}
+	return 0
 }
 
 // OutboxKept says how far an outbox is.
@@ -4886,12 +4895,14 @@ const file_broker_factpb_facts_proto_rawDesc = "" +
 	"\battempts\x18\x02 \x03(\rR\battempts\x12\x18\n" +
 	"\aactions\x18\x03 \x03(\rR\aactions\x12\x12\n" +
 	"\x04dead\x18\x04 \x03(\bR\x04dead\x12\x0e\n" +
-	"\x02at\x18\x05 \x03(\x03R\x02at\"\xcc\x01\n" +
+	"\x02at\x18\x05 \x03(\x03R\x02at\"\xeb\x01\n" +
 	"\tShardKept\x12\x14\n" +
 	"\x05order\x18\x01 \x01(\x04R\x05order\x12<\n" +
 	"\tforgotten\x18\x02 \x03(\v2\x1e.replyq.fact.v1.QueueForgottenR\tforgotten\x123\n" +
 	"\x05inbox\x18\x03 \x03(\v2\x1d.replyq.fact.v1.InboxAdvancedR\x05inbox\x126\n" +
-	"\boutboxes\x18\x04 \x03(\v2\x1a.replyq.fact.v1.OutboxKeptR\boutboxes\"T\n" +
+	"\boutboxes\x18\x04 \x03(\v2\x1a.replyq.fact.v1.OutboxKeptR\boutboxes\x12\x1d\n" +
+	"\n" +
+	"keys_below\x18\x05 \x01(\x04R\tkeysBelow\"T\n" +
 	"\n" +
 	"OutboxKept\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\rR\x06target\x12\x12\n" +

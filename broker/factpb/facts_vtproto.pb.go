@@ -4067,6 +4067,11 @@ func (m *ShardKept) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.KeysBelow != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.KeysBelow))
+		i--
+		dAtA[i] = 0x28
+	}
 	if len(m.Outboxes) > 0 {
 		for iNdEx := len(m.Outboxes) - 1; iNdEx >= 0; iNdEx-- {
 			size, err := m.Outboxes[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
@@ -5933,6 +5938,9 @@ func (m *ShardKept) SizeVT() (n int) {
 			l = e.SizeVT()
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
+	}
+	if m.KeysBelow != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.KeysBelow))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -15406,6 +15414,25 @@ func (m *ShardKept) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field KeysBelow", wireType)
+			}
+			m.KeysBelow = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.KeysBelow |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -25040,6 +25067,25 @@ func (m *ShardKept) UnmarshalVTUnsafe(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field KeysBelow", wireType)
+			}
+			m.KeysBelow = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.KeysBelow |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

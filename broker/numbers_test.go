@@ -47,6 +47,40 @@ func TestNumberOfADeletedQueueIsNotGivenAgain(t *testing.T) {
 	})
 }
 
+// TestKeysAreNumberedOn: when all keys are forgotten, and the journal tells nothing of them, those to come are numbered on after a
+// restart. Who has read the journal along from before would take them for forgotten ones.
+func TestKeysAreNumberedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal.Memory{}
+		b, s := openTrimming(t, j)
+		for op := uint64(1); op < 10; op++ {
+			receipt(t, do(t, s, op, &Enqueue{Queue: "q", Key: &Key{ID: [16]byte{byte(op)}}}))
+		}
+		<-time.After(11 * time.Minute)
+		for op := uint64(10); op < 100; op++ {
+			do(t, s, op, &Enqueue{Queue: "q"})
+		}
+		next := nextKey(b)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b, _ = openTrimming(t, j.Reopen())
+		if got := nextKey(b); got != next || next != 9 {
+			t.Errorf("the next key has the number %d before a restart and %d after it, want 9", next, got)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func nextKey(b *Broker) uint64 {
+	r := b.runners[0]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shard.st.keys.next()
+}
+
 // openTrimming opens a broker whose journal is trimmed all the time.
 func openTrimming(t *testing.T, j *journal.Memory) (*Broker, *Session) {
 	t.Helper()
