@@ -1,118 +1,137 @@
-package broker
+package broker_test
 
 import (
-	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/replyq/replyq/broker"
+	"github.com/replyq/replyq/handles"
 	"github.com/replyq/replyq/journal"
 )
 
-// TestNumberOfADeletedQueueIsNotGivenAgain: what is remembered of a deleted queue, such as the keys that were used with it, is not taken for a
-// new one's after a restart, although nothing of the deleted one is in the journal any more.
-func TestNumberOfADeletedQueueIsNotGivenAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := &journal.Memory{}
-		key := &Key{ID: [16]byte{1}}
-		b, s := openTrimming(t, j)
-		do(t, s, 1, &Enqueue{Queue: "kept"})
-		first := receipt(t, do(t, s, 2, &Enqueue{Queue: "deleted", Key: key}))
-		do(t, s, 3, &DeleteQueue{Queue: "deleted", Force: true})
-		for op := uint64(4); op < 40; op++ { // until the journal has forgotten all that
-			do(t, s, op, &Enqueue{Queue: "kept"})
-			<-time.After(time.Second)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		j = j.Reopen()
-		b, s = openTrimming(t, j)
-		second := receipt(t, do(t, s, 100, &Enqueue{Queue: "new", Key: key}))
+// What is numbered goes on after a restart, although the journal was trimmed of what had the numbers before.
+
+// TestNumberOfADeletedQueueIsNotGivenTwice: after a restart no two queues have the number of one that was deleted before it.
+func TestNumberOfADeletedQueueIsNotGivenTwice(t *testing.T) {
+	j := &journal.Memory{}
+	cfg := trimmed(j)
+	var first *broker.Receipt
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		p := b.attach("p")
+		p.enqueue("kept", handles.Handle{})
+		first = p.enqueueWith("deleted", key("k", "m"))
+		p.do(&broker.DeleteQueue{Queue: "deleted", Force: true})
+		p.forget(j)
+	})
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		p := b.attach("p2")
+		second := p.enqueueWith("new", key("k", "m"))
 		if second.Duplicate || second.Message == first.Message {
 			t.Errorf("a message to a new queue is taken for one to a deleted queue: %+v", second)
 		}
-		<-time.After(2 * time.Hour) // numbers are given again by then
-		third := receipt(t, do(t, s, 101, &Enqueue{Queue: "newer", Key: key}))
-		if third.Duplicate {
+		<-time.After(2 * time.Hour) // numbers of deleted queues are given again by then
+		if third := p.enqueueWith("newer", key("k", "m")); third.Duplicate {
 			t.Errorf("a message to another new queue is taken for one to the first: %+v", third)
 		}
-		events := do(t, s, 102, &ListQueues{})
-		if l, ok := events[0].Body.(*QueueList); !ok || len(l.Queues) != 3 {
-			t.Errorf("got %+v, want three queues", events[0].Body)
+		list := expect[*broker.QueueList](p, p.do(&broker.ListQueues{}))
+		var names []string
+		for _, q := range list.Queues {
+			names = append(names, q.Name)
 		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
+		if want := []string{"churn", "kept", "new", "newer"}; !slices.Equal(names, want) {
+			t.Errorf("the queues are %q, want %q", names, want)
 		}
 	})
 }
 
-// TestKeysAreNumberedOn: when all keys are forgotten, and the journal tells nothing of them, those to come are numbered on after a
-// restart. Who has read the journal along from before would take them for forgotten ones.
+// TestKeysAreNumberedOn: when all idempotency keys are forgotten, and the journal tells nothing of them, those to come are
+// numbered on after a restart. Who has read the journal along since before it would take them for forgotten ones.
 func TestKeysAreNumberedOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := &journal.Memory{}
-		b, s := openTrimming(t, j)
-		for op := uint64(1); op < 10; op++ {
-			receipt(t, do(t, s, op, &Enqueue{Queue: "q", Key: &Key{ID: [16]byte{byte(op)}}}))
+	j := &journal.Memory{}
+	cfg := trimmed(j)
+	along := broker.NewStandby(cfg.Store, 1)
+	read := journal.Position(0)
+	follow := func(t *testing.T) {
+		t.Helper()
+		records := func(yield func(journal.Record, error) bool) {
+			for r, err := range j.Read(t.Context(), read) {
+				read = r.Position + 1
+				if !yield(r, err) {
+					return
+				}
+			}
 		}
-		<-time.After(11 * time.Minute)
-		for op := uint64(10); op < 100; op++ {
-			do(t, s, op, &Enqueue{Queue: "q"})
-		}
-		next := nextKey(b)
-		if err := b.Close(); err != nil {
+		if err := along.Replay(0, records); err != nil {
 			t.Fatal(err)
 		}
-		b, _ = openTrimming(t, j.Reopen())
-		if got := nextKey(b); got != next || next != 9 {
-			t.Errorf("the next key has the number %d before a restart and %d after it, want 9", next, got)
+	}
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		p := b.attach("p")
+		for id := range 9 {
+			p.enqueueWith("q", key(string(rune('a'+id)), "m"))
 		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
+		synctest.Wait()
+		follow(t)
+		<-time.After(11 * time.Minute) // longer than keys are remembered
+		p.forget(j)
+		follow(t)
+	})
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		b.attach("p2").enqueueWith("q", key("after", "m"))
+		synctest.Wait()
+		follow(t)
+	})
+	cfg.Standby = along
+	inBed(t, cfg, func(t *testing.T, b *bed) {
+		if r := b.attach("p3").enqueueWith("q", key("after", "m")); !r.Duplicate {
+			t.Errorf("a key that was used before a take-over is not known after it: %+v", r)
 		}
 	})
 }
 
-func nextKey(b *Broker) uint64 {
-	r := b.runners[0]
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.shard.st.keys.next()
+// trimmed is a store whose journal has no more than it needs.
+func trimmed(j *journal.Memory) broker.Config {
+	return broker.Config{
+		Store: 9, Shards: 1, JournalSlack: 1, Journal: func(uint16) (journal.Journal, error) { return keptOpen{j}, nil },
+	}
 }
 
-// openTrimming opens a broker whose journal is trimmed all the time.
-func openTrimming(t *testing.T, j *journal.Memory) (*Broker, *Session) {
-	t.Helper()
-	b, err := Open(Config{Store: 9, Journal: func(uint16) (journal.Journal, error) { return j, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range b.runners {
-		r.mu.Lock()
-		r.keeper.log.slack, r.keeper.log.least, r.keeper.log.most = math.MinInt64/2, 1, 2_000
-		r.mu.Unlock()
-	}
-	return b, b.Attach(Identity{Tenant: 1, Principal: "p"}, SessionOptions{ID: []byte("a session")})
+// enqueueWith enqueues with an idempotency key.
+func (c *client) enqueueWith(queue string, k *broker.Key) *broker.Receipt {
+	c.t.Helper()
+	return expect[*broker.Receipt](c, c.do(&broker.Enqueue{Queue: queue, Body: []byte("m"), Key: k}))
 }
 
-// do carries an operation out and returns what its session is told.
-func do(t *testing.T, s *Session, op uint64, r Request) []Event {
-	t.Helper()
-	s.Submit([]Op{{ID: op, Credit: 1, Request: r}})
+// forget has a journal trimmed of all that it has now, and takes the client's time: nothing else may happen.
+func (c *client) forget(j *journal.Memory) {
+	c.t.Helper()
 	synctest.Wait()
-	events := s.Take(nil)
-	if len(events) == 0 {
-		t.Fatalf("operation %d was not answered", op)
+	_, before := span(c.t, j)
+	for range 10_000 {
+		c.s.AnsweredBelow(c.op)
+		c.enqueue("churn", handles.Handle{})
+		synctest.Wait()
+		if first, _ := span(c.t, j); first > before {
+			return
+		}
+		c.removes(&broker.PurgeQueue{Queue: "churn"}, 1)
 	}
-	return events
+	c.t.Fatal("the journal was not trimmed")
 }
 
-func receipt(t *testing.T, events []Event) *Receipt {
+// span is the first and the last position that a journal has.
+func span(t *testing.T, j journal.Journal) (first, last journal.Position) {
 	t.Helper()
-	r, ok := events[0].Body.(*Receipt)
-	if !ok {
-		t.Fatalf("got %+v, want a receipt", events[0].Body)
+	for r, err := range j.Read(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == 0 {
+			first = r.Position
+		}
+		last = r.Position
 	}
-	return r
+	return first, last
 }

@@ -269,7 +269,7 @@ func (r *runner) refusalLocked() *Error {
 	switch {
 	case r.keeper == nil:
 		return nil
-	case r.shard.frozen:
+	case r.shard.frozen && r.keeper.failed == nil:
 		return errDraining()
 	}
 	return r.keeper.refusalLocked(len(r.shard.facts))

@@ -409,3 +409,45 @@ func TestShutdownLeavesEverything(t *testing.T) {
 		}
 	})
 }
+
+// TestAbandonedBrokerRefusesNothing: when the journal is given up, who asks for anything is cut off with JOURNAL_FAILED, in every
+// shard and however far a stop has come. A refusal would say that nothing was carried out, which nobody knows any more.
+func TestAbandonedBrokerRefusesNothing(t *testing.T) {
+	for name, before := range map[string]func(*broker.Broker){
+		"serving":  func(*broker.Broker) {},
+		"draining": (*broker.Broker).Drain,
+		"stopped":  (*broker.Broker).Shutdown,
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachStall(t, func(t *testing.T, b *bed, d *journal.Faulty) {
+				waiting := b.attach("waiting")
+				d.Hang()
+				lost := waiting.do(&broker.Enqueue{Queue: "q"})
+				synctest.Wait()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					before(b.b)
+				}()
+				synctest.Wait()
+				b.b.Abandon(errors.New("input/output error"))
+				<-done
+				waiting.isCut(broker.ReasonJournalFailed)
+				waiting.quiet(lost)
+				d.GoOn()
+				synctest.Wait()
+				waiting.quiet(lost)
+				for _, r := range []broker.Request{
+					&broker.Enqueue{Queue: "q"}, &broker.Enqueue{Queue: "q.more"}, &broker.CreateQueue{Queue: "other"}, &broker.ListQueues{},
+				} {
+					c := b.attach("c")
+					op := c.do(r)
+					c.isCut(broker.ReasonJournalFailed)
+					c.quiet(op)
+					c.s.Close()
+				}
+				waiting.s.Close()
+			})
+		})
+	}
+}

@@ -148,6 +148,7 @@ func (p *process) run(signals <-chan os.Signal, code *int) error {
 		p.log.Error("the disk failed: the server ends, and nothing that was confirmed is lost; see to the disk, then start it again",
 			slog.Any("error", failure.err))
 		// Nothing in memory may be trusted, and what waits for the disk would wait for ever.
+		p.broker.Abandon(failure.err)
 		within(failedStop, func() error { p.shutdown(0); return p.close() })
 		return err
 	case err != nil:
