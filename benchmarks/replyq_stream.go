@@ -8,8 +8,8 @@ import (
 	"github.com/replyq/replyq/client"
 )
 
-// Streamed replies, with package client: a handler sends its answers through a ReplyStream, which does not wait for the outcome of each, and returns
-// the last. The caller reads them as they come.
+// Streamed replies, with package client: a handler sends its answers through a ReplyStream, which does not wait for the
+// outcome of each, and returns the last. The caller reads them as they come.
 
 func replyqStreamWorker(j *job) (*part, error) {
 	c, err := replyqClient(j)

@@ -206,8 +206,8 @@ func (st *state) applyQueueForgotten(f *factpb.QueueForgotten) {
 	st.freeQueue(f)
 }
 
-// freeQueue notes that a queue's number is nobody's. All numbers below the highest are either a queue's or free, also when the journal does
-// not tell of that queue any more.
+// freeQueue notes that a queue's number is nobody's. All numbers below the highest are either a queue's or free, also when
+// the journal does not tell of that queue any more.
 func (st *state) freeQueue(f *factpb.QueueForgotten) {
 	if int(f.Queue) >= len(st.queues) {
 		set(&st.queues, f.Queue, nil)

@@ -146,9 +146,9 @@ func (s *shard) orphan(slot uint32, m *message) {
 	}
 }
 
-// returnOrphans returns the deliveries from before a restart that a consumer, which has come back, has not named: it will never do
-// so, and those who wait for them need not wait any longer. Another consumer of the same principal that has the same number
-// by chance, once in 65,535, loses its deliveries by it, as if it had come too late.
+// returnOrphans returns the deliveries from before a restart that a consumer, which has come back, has not named: it will
+// never do so, and those who wait for them need not wait any longer. Another consumer of the same principal that has the
+// same number by chance, once in 65,535, loses its deliveries by it, as if it had come too late.
 func (s *shard) returnOrphans(id Identity, consumerID string) {
 	number := consumerNumber(consumerID)
 	slots := s.orphans[number]

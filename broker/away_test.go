@@ -208,8 +208,8 @@ func TestLeasesWaitAfterARestart(t *testing.T) {
 	})
 }
 
-// TestUnnamedLeasesReturnAfterARestart: who comes back after a restart keeps the lease that it names, and another one that it had
-// returns at once. Those of others wait for them: of another id, and of another principal under the same id.
+// TestUnnamedLeasesReturnAfterARestart: who comes back after a restart keeps the lease that it names, and another one that
+// it had returns at once. Those of others wait for them: of another id, and of another principal under the same id.
 func TestUnnamedLeasesReturnAfterARestart(t *testing.T) {
 	for _, shards := range []int{1, 5} {
 		t.Run(fmt.Sprintf("shards=%d", shards), func(t *testing.T) {

@@ -47,9 +47,9 @@ type Config struct {
 	// Restoring, if set, is called with each batch of a journal that [Open] has read; not by two goroutines at a time.
 	Restoring func(Restored)
 	// Lease, if set, reports whether this broker is sure to be still the owner of its journals. It is asked, after the state
-	// was read, before anything is said that no append vouches for; while it says no, something is appended first. An owner that takes over
-	// has taken all journals, and sees to it that Lease says no elsewhere, before it says anything. Lease must be cheap, may
-	// be called from any goroutine, and must not call the broker. Default: always.
+	// was read, before anything is said that no append vouches for; while it says no, something is appended first. An owner
+	// that takes over has taken all journals, and sees to it that Lease says no elsewhere, before it says anything. Lease
+	// must be cheap, may be called from any goroutine, and must not call the broker. Default: always.
 	Lease func() bool
 	// JournalPatience is how long nothing may be kept until those who wait for it are cut off, see [Session.CutOff].
 	// Default 2 s.
@@ -95,7 +95,8 @@ type Broker struct {
 
 	failed chan error            // cap 1
 	over   atomic.Pointer[Error] // set when another owner takes over: with it everybody is cut off
-	// leaving is set while over is, and what was accepted is still to be kept and said: nobody is cut off yet, or would miss it.
+	// leaving is set while over is, and what was accepted is still to be kept and said: nobody is cut off yet, or would miss
+	// it.
 	leaving atomic.Bool
 }
 

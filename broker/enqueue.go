@@ -111,8 +111,8 @@ func (s *shard) enqueueAgain(l *link, op *Op, e *Enqueue, o outcome) {
 	s.attach(l, op, o.pipeSlot, e.FromSequence)
 }
 
-// planEnqueue decides whether a message can be stored, here or elsewhere. What a Settle carries is never refused for its handles: those of
-// unknown pipes count as ended.
+// planEnqueue decides whether a message can be stored, here or elsewhere. What a Settle carries is never refused for its
+// handles: those of unknown pipes count as ended.
 func (s *shard) planEnqueue(
 	tenant uint32, e *Enqueue, pre *prepared, field string, settling, elsewhere bool,
 ) (enqueuePlan, *Error) {

@@ -20,7 +20,9 @@ func TestNumberOfADeletedQueueIsNotGivenTwice(t *testing.T) {
 	var first *broker.Receipt
 	inBed(t, cfg, func(t *testing.T, b *bed) {
 		p := b.attach("p")
-		p.enqueue("kept", handles.Handle{})
+		for _, queue := range []string{"kept", "churn"} { // with lower numbers
+			expect[*broker.QueueList](p, p.do(&broker.CreateQueue{Queue: queue}))
+		}
 		first = p.enqueueWith("deleted", key("k", "m"))
 		p.do(&broker.DeleteQueue{Queue: "deleted", Force: true})
 		p.forget(j)

@@ -39,8 +39,9 @@ func (b *Broker) journalEnded(shard uint16, err error) {
 	b.fail(err)
 }
 
-// Abandon says that nothing is kept any more, in any shard: what waits ends with JOURNAL_FAILED, and so does what comes from now
-// on. Without it a server that ends because of one journal would go on confirming what others keep, and refusing the rest.
+// Abandon says that nothing is kept any more, in any shard: what waits ends with JOURNAL_FAILED, and so does what comes from
+// now on. Without it a server that ends because of one journal would go on confirming what others keep, and refusing the
+// rest.
 func (b *Broker) Abandon(err error) { b.endKeepers(err) }
 
 // endKeepers ends all keepers: what is not kept will not be.

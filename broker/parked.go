@@ -68,8 +68,9 @@ func (s *shard) parkOrRefuse(l *link, op *Op, r *Reply, pre *prepared) {
 	}
 }
 
-// unpark stores what a session has waiting for room in a pipe, whether there is room or not: the session ends the pipe,
-// or settles the delivery that it answers. It reports whether there was something: that may have ended the pipe, or settled the delivery.
+// unpark stores what a session has waiting for room in a pipe, whether there is room or not: the session ends the pipe, or
+// settles the delivery that it answers. It reports whether there was something: that may have ended the pipe, or settled the
+// delivery.
 func (s *shard) unpark(l *link, slot uint32, p *pipe) (did bool) {
 	if p == nil || p.live.parked == nil {
 		return false

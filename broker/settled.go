@@ -67,8 +67,8 @@ func (l *settledLeases) sort() {
 	}
 }
 
-// cmpSettled orders by time. A lease may be there twice: what its consumer did comes before what became of the message, and that it died
-// before what became of the dead one.
+// cmpSettled orders by time. A lease may be there twice: what its consumer did comes before what became of the message, and
+// that it died before what became of the dead one.
 func cmpSettled(a, b settledLease) int {
 	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.nonce, b.nonce), cmp.Compare(a.attempt, b.attempt), cmp.Compare(b.action, a.action),
 		cmp.Compare(rank(a.dead), rank(b.dead)))

@@ -177,7 +177,8 @@ func TestSpliceWithAnEndedPipe(t *testing.T) {
 	})
 }
 
-// TestSpliceAnswersWhoWaitsForRoom: another session's reply that waits for room in a pipe learns at once that the pipe was spliced.
+// TestSpliceAnswersWhoWaitsForRoom: another session's reply that waits for room in a pipe learns at once that the pipe was
+// spliced.
 func TestSpliceAnswersWhoWaitsForRoom(t *testing.T) {
 	inBed(t, broker.Config{}, func(t *testing.T, b *bed) {
 		p, other := b.attach("p"), b.attach("other")

@@ -410,8 +410,9 @@ func TestShutdownLeavesEverything(t *testing.T) {
 	})
 }
 
-// TestAbandonedBrokerRefusesNothing: when the journal is given up, who asks for anything is cut off with JOURNAL_FAILED, in every
-// shard and however far a stop has come. A refusal would say that nothing was carried out, which nobody knows any more.
+// TestAbandonedBrokerRefusesNothing: when the journal is given up, who asks for anything is cut off with JOURNAL_FAILED, in
+// every shard and however far a stop has come. A refusal would say that nothing was carried out, which nobody knows any
+// more.
 func TestAbandonedBrokerRefusesNothing(t *testing.T) {
 	for name, before := range map[string]func(*broker.Broker){
 		"serving":  func(*broker.Broker) {},

@@ -59,8 +59,8 @@ func (o *owner) lapse() { o.Hang(); o.lapsed.Store(true) }
 // renew ends that.
 func (o *owner) renew() { o.lapsed.Store(false); o.GoOn() }
 
-// TestShortLapseOnlyDelays: what is read while nothing vouches for it is said when something does, in order, and nobody is cut off before
-// two seconds.
+// TestShortLapseOnlyDelays: what is read while nothing vouches for it is said when something does, in order, and nobody is
+// cut off before two seconds.
 func TestShortLapseOnlyDelays(t *testing.T) {
 	eachOwner(t, func(t *testing.T, b *bed, o *owner) {
 		c := b.attach("c")
@@ -134,8 +134,8 @@ func TestLongLapseIsAStall(t *testing.T) {
 	})
 }
 
-// TestAppendVouches: without a lease, what was read is said when an append has ended well that began after it was read, of nothing if there is
-// nothing to append; what was read beside an append is not said by it.
+// TestAppendVouches: without a lease, what was read is said when an append has ended well that began after it was read, of
+// nothing if there is nothing to append; what was read beside an append is not said by it.
 func TestAppendVouches(t *testing.T) {
 	o := &owner{}
 	inBed(t, o.config(1), func(t *testing.T, b *bed) {

@@ -246,8 +246,8 @@ func (l *link) moveOn() {
 	s.cancel() // read tells run
 }
 
-// answersTime is how long a link waits for a moment in which nothing is unanswered, before it leaves a replica that goes away. A
-// busy one has no such moment, and may go on elsewhere with what it asked, as after a cut.
+// answersTime is how long a link waits for a moment in which nothing is unanswered, before it leaves a replica that goes
+// away. A busy one has no such moment, and may go on elsewhere with what it asked, as after a cut.
 const answersTime = 3 * time.Second
 
 func (s *stream) goesAway() {

@@ -28,8 +28,8 @@ type spy struct {
 	lease func() *queuepb.Handle
 }
 
-// TestP16EveryMethodKeepsTenantsApart: whatever a tenant uses of another's, in any field of any method, it learns as much as from what
-// never was: nothing. Both answers are the same to the byte, names aside.
+// TestP16EveryMethodKeepsTenantsApart: whatever a tenant uses of another's, in any field of any method, it learns as much as
+// from what never was: nothing. Both answers are the same to the byte, names aside.
 func TestP16EveryMethodKeepsTenantsApart(t *testing.T) {
 	t.Parallel()
 	s := startTarget(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/replyq/replyq/internal/history"
 )
 
-// The NATS server that leads the stream of logs is killed under load, and comes back; then the one that leads the stream that says who
-// serves.
+// The NATS server that leads the stream of logs is killed under load, and comes back; then the one that leads the stream
+// that says who serves.
 func TestP01KilledNATSLeaders(t *testing.T) {
 	t.Parallel()
 	s := startService(t, false)

@@ -86,8 +86,9 @@ func (s secrets) token(t *testing.T, what string, h *queuepb.Handle) {
 	s[what], s[what+", nonce and tag"] = h.Token[len("qh1s_")+24:], string(append(b[20:28:28], b[32:]...))
 }
 
-// TestP25SecretsStayInside: nothing of what clients send, of handles and of keys is in what a server says, at the finest level, when
-// all goes well, when nothing does, when its files of keys are wrong, and when it tells what all its goroutines do.
+// TestP25SecretsStayInside: nothing of what clients send, of handles and of keys is in what a server says, at the finest
+// level, when all goes well, when nothing does, when its files of keys are wrong, and when it tells what all its goroutines
+// do.
 func TestP25SecretsStayInside(t *testing.T) {
 	t.Parallel()
 	s := startTarget(t)

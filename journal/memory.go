@@ -72,10 +72,3 @@ func (m *Memory) Close() error {
 	m.err = ErrClosed
 	return nil
 }
-
-// Reopen returns a journal that has kept the same, as after a restart.
-func (m *Memory) Reopen() *Memory {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return &Memory{BeforeAppend: m.BeforeAppend, first: m.first, batches: m.batches[:len(m.batches):len(m.batches)]}
-}

@@ -157,7 +157,8 @@ func TestPlainConsumerCredit(t *testing.T) {
 	}
 }
 
-// TestPromise4GoneHandlesStopNoAck: a reply through a handle whose pipe cannot be there any more is an outcome, and its ack is done.
+// TestPromise4GoneHandlesStopNoAck: a reply through a handle whose pipe cannot be there any more is an outcome, and its ack
+// is done.
 func TestPromise4GoneHandlesStopNoAck(t *testing.T) {
 	clock := newClock()
 	c := newClient(t, testbed.WithServer(clock.server), testbed.WithBroker(clock.broker))

@@ -18,8 +18,8 @@ type JournalFigures struct {
 	SizeSum, LatencySum    uint64
 	Store, Free, WantsFree uint64 // bytes: of the journal, of its disk, and how many of those there shall be
 	NearlyFull             bool
-	// Stream is the name of the stream in NATS that the journal is in; empty if it is on a disk. SentMessages were sent there, and
-	// StreamMessages are in it, which may have StreamLimit bytes, 0 if it has no limit.
+	// Stream is the name of the stream in NATS that the journal is in; empty if it is on a disk. SentMessages were sent
+	// there, and StreamMessages are in it, which may have StreamLimit bytes, 0 if it has no limit.
 	Stream                                    string
 	SentMessages, StreamMessages, StreamLimit uint64
 }

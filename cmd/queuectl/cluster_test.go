@@ -10,8 +10,8 @@ import (
 	"github.com/replyq/replyq/api/queuepb"
 )
 
-// TestClusterText: a service as a person sees it: replicas, servers of NATS, shards; and what the replica that is asked knows without
-// NATS.
+// TestClusterText: a service as a person sees it: replicas, servers of NATS, shards; and what the replica that is asked
+// knows without NATS.
 func TestClusterText(t *testing.T) {
 	since := func(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
 	res := &queuepb.GetClusterResponse{

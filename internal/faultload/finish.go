@@ -11,8 +11,8 @@ import (
 	"github.com/replyq/replyq/internal/history"
 )
 
-// awaitEmpty waits until nothing is in any queue of the load but dead messages: three times in a row, for what goes from shard to
-// shard is in none for a moment.
+// awaitEmpty waits until nothing is in any queue of the load but dead messages: three times in a row, for what goes from
+// shard to shard is in none for a moment.
 func awaitEmpty(ctx context.Context, c *client.Client) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -1,5 +1,5 @@
-// Package journalflag lets tests of the broker, the server and the client run with a journal: go test ./broker/... -args -journal
-// disk. With -journal nats it is in a cluster of three nodes, for tests that run in real time.
+// Package journalflag lets tests of the broker, the server and the client run with a journal: go test ./broker/... -args
+// -journal disk. With -journal nats it is in a cluster of three nodes, for tests that run in real time.
 package journalflag
 
 import (

@@ -76,7 +76,8 @@ func (c *Cluster) Kill(i int) { c.t.Helper(); c.nodes[i].kill() }
 // Stop ends a node in order.
 func (c *Cluster) Stop(i int) { c.t.Helper(); c.nodes[i].stop() }
 
-// Restart starts a node that was ended, with what it had stored. It does not wait until the node takes part: see [Cluster.Wait].
+// Restart starts a node that was ended, with what it had stored. It does not wait until the node takes part: see
+// [Cluster.Wait].
 func (c *Cluster) Restart(i int) { c.t.Helper(); c.nodes[i].kill(); c.nodes[i].start() }
 
 // Pause stops a node with SIGSTOP: its connections stay, and nothing answers.

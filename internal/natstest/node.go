@@ -30,8 +30,8 @@ func newNode(t testing.TB, path string, o Options, i int, ports []int, routes []
 	return n
 }
 
-// configuration has routes to the other nodes. A node does not tell clients of the others, nor the others how to reach it: tests
-// put proxies in front.
+// configuration has routes to the other nodes. A node does not tell clients of the others, nor the others how to reach it:
+// tests put proxies in front.
 func configuration(n *Node, o Options, i int, ports []int, routes []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "server_name: %s\nlisten: \"127.0.0.1:%d\"\nmax_payload: %s\nmax_pending: 128MB\n", n.name, n.port, o.MaxPayload)

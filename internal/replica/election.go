@@ -141,8 +141,8 @@ func (e *election) tell(ctx context.Context) {
 }
 
 // mayTake reports whether the owner has given way, or has to be taken for dead. A time in which nobody could renew a claim
-// does not count. What an owner leaves to its heir is the heir's for as long as a lease. Who was the owner when the claim was deleted
-// makes it again, or is dead too.
+// does not count. What an owner leaves to its heir is the heir's for as long as a lease. Who was the owner when the claim
+// was deleted makes it again, or is dead too.
 func (e *election) mayTake() bool {
 	if e.owns() || e.seen.IsZero() || e.calm.IsZero() {
 		return false

@@ -68,8 +68,8 @@ func (n *node) reports(t *testing.T, what string, want sight) *replica.Report {
 	}
 }
 
-// TestReport: what each replica tells of real servers of NATS, of who owns the shards, and of the others: when all is well, after
-// a hand-over, when the owner is lost, and when a server of NATS is.
+// TestReport: what each replica tells of real servers of NATS, of who owns the shards, and of the others: when all is well,
+// after a hand-over, when the owner is lost, and when a server of NATS is.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	nats := natstest.Start(t, natstest.Options{Nodes: 3})

@@ -12,8 +12,8 @@ import (
 	"github.com/replyq/replyq/journal/cluster"
 )
 
-// An owner that is about to leave names its heir in the claim. The heir reads the logs along, while the owner serves on, and tells
-// when it has: then the owner gives way, and little is left to read. Who comes to be owner in another way reads all.
+// An owner that is about to leave names its heir in the claim. The heir reads the logs along, while the owner serves on, and
+// tells when it has: then the owner gives way, and little is left to read. Who comes to be owner in another way reads all.
 
 // A standby is what this replica reads along.
 type standby struct {
@@ -28,7 +28,8 @@ type standby struct {
 }
 
 const (
-	// alongPasses is how often the heir reads at most what has come meanwhile, and alongEnough after how few bytes it is content.
+	// alongPasses is how often the heir reads at most what has come meanwhile, and alongEnough after how few bytes it is
+	// content.
 	alongPasses = 5
 	alongEnough = 1 << 20
 )

@@ -17,7 +17,8 @@ const (
 	strayPause = 250 * time.Millisecond
 )
 
-// stray connects to another NATS server when this one is of no use, and another one is. While a leader is being elected none is.
+// stray connects to another NATS server when this one is of no use, and another one is. While a leader is being elected none
+// is.
 func (r *Replica) stray() {
 	timer := time.NewTimer(strayTime)
 	defer timer.Stop()
@@ -38,8 +39,8 @@ func (r *Replica) stray() {
 	}
 }
 
-// lookAround tells of this replica over each NATS server, as it did last, and stays with the first one that keeps it. It reports
-// whether there is one.
+// lookAround tells of this replica over each NATS server, as it did last, and stays with the first one that keeps it. It
+// reports whether there is one.
 func (r *Replica) lookAround(silence time.Duration, m Member) bool {
 	ctx, cancel := context.WithTimeout(r.ctx, r.election.times.try)
 	defer cancel()

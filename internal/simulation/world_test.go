@@ -6,8 +6,9 @@
 //
 //	go test ./internal/simulation -run 'TestSimulation$' -sim.seed N
 //
-// and more of them by -sim.seeds, from -sim.first on; `make simulation` runs all that CI does, without the race detector. A seed fixes what is done and what fails, not the order in which
-// goroutines run: repeat a seed that failed with -count, and with -cpu 1,2.
+// and more of them by -sim.seeds, from -sim.first on; `make simulation` runs all that CI does, without the race detector. A
+// seed fixes what is done and what fails, not the order in which goroutines run: repeat a seed that failed with -count, and
+// with -cpu 1,2.
 package simulation_test
 
 import (

@@ -84,8 +84,9 @@ func (f *Follower) position() journal.Position {
 	return f.reader.expected
 }
 
-// TakeFollowed is Take for who has followed the shard's log: what the follower has not read yet comes first when the journal is
-// read from the position behind the last one that it has. If that is not all there any more, the error of Read is [ErrNotFollowed].
+// TakeFollowed is Take for who has followed the shard's log: what the follower has not read yet comes first when the journal
+// is read from the position behind the last one that it has. If that is not all there any more, the error of Read is
+// [ErrNotFollowed].
 func (s *Store) TakeFollowed(ctx context.Context, shard int, f *Follower) (journal.Journal, error) {
 	return s.take(ctx, shard, f)
 }

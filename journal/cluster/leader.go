@@ -68,9 +68,9 @@ type Message struct {
 	Data     []byte
 }
 
-// LastMessage reads the last message of a subject. It asks the stream's leader, and no other server that has a copy, also if the stream
-// permits such direct reads: one may be asked that is cut off from the others, and would not answer, or say what was. It fails
-// with [jetstream.ErrMsgNotFound] if there is no message.
+// LastMessage reads the last message of a subject. It asks the stream's leader, and no other server that has a copy, also if
+// the stream permits such direct reads: one may be asked that is cut off from the others, and would not answer, or say what
+// was. It fails with [jetstream.ErrMsgNotFound] if there is no message.
 func LastMessage(ctx context.Context, conn *nats.Conn, stream, subject string) (Message, error) {
 	question, to := lastMessage(stream, subject)
 	m, err := conn.RequestWithContext(ctx, to, question)

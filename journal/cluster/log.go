@@ -120,7 +120,8 @@ func (l *log) Append(ctx context.Context, batch []byte) (journal.Position, error
 	return h.position, err
 }
 
-// write keeps a batch, in as many messages as it needs. An error ends the journal. Before the message is made, it calls prepare with l.mu held.
+// write keeps a batch, in as many messages as it needs. An error ends the journal. Before the message is made, it calls
+// prepare with l.mu held.
 func (l *log) write(ctx context.Context, k kind, batch []byte, prepare func()) (header, error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()

@@ -88,7 +88,8 @@ func (l *log) read(ctx context.Context, from journal.Position, yield func(journa
 // errEnough ends a reading that nobody wants to go on.
 var errEnough = errors.New("enough")
 
-// eachMessage calls f with what is in a shard's log from a sequence on, and where it is in the stream, for as long as f wants more.
+// eachMessage calls f with what is in a shard's log from a sequence on, and where it is in the stream, for as long as f
+// wants more.
 func (s *Store) eachMessage(ctx context.Context, shard int, from uint64, f func(message []byte, at uint64) (more bool, _ error)) error {
 	// Pushed, not pulled: a pull that comes to a new consumer may find nobody there yet on another node of the cluster, and is
 	// lost until its heartbeats are missed (one reading in three, with three nodes). What is pushed waits for its receiver.

@@ -26,8 +26,9 @@ type Server struct {
 	Lag     uint64 // operations that it is behind
 }
 
-// offlineTime is how long the leader has not heard of a server that is taken for offline. Each answers it once a second. By itself
-// NATS tells that of one that was stopped in order; one that was killed passes for current for 10 s, and for slow a minute and more.
+// offlineTime is how long the leader has not heard of a server that is taken for offline. Each answers it once a second. By
+// itself NATS tells that of one that was stopped in order; one that was killed passes for current for 10 s, and for slow a
+// minute and more.
 const offlineTime = 4 * time.Second
 
 // State asks the stream's leader.

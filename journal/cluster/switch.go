@@ -11,9 +11,10 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Switch looks for a NATS server that is of use, and has the store's connection go there: it connects to each that is known, all
-// at the same time, and the first one where works returns no error is it. It returns that one's name; "" if there is
-// none, and then nothing changes. It does not return before the last server has answered, or ctx has ended. What is under way on the store's connection is lost, as with each reconnect, and sent again.
+// Switch looks for a NATS server that is of use, and has the store's connection go there: it connects to each that is known,
+// all at the same time, and the first one where works returns no error is it. It returns that one's name; "" if there is
+// none, and then nothing changes. It does not return before the last server has answered, or ctx has ended. What is under
+// way on the store's connection is lost, as with each reconnect, and sent again.
 func (s *Store) Switch(ctx context.Context, works func(context.Context, *nats.Conn) error) (name string, _ error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

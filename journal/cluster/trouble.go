@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// goneTries is how often one after the other a stream has to be missing until that is believed, over some 3 s: servers that have just started
-// do not know all streams yet.
+// goneTries is how often one after the other a stream has to be missing until that is believed, over some 3 s: servers that
+// have just started do not know all streams yet.
 const goneTries = 8
 
 // Codes of the JetStream API that its Go package has no name for.
