@@ -67,7 +67,7 @@ var importRules = map[string]importRule{
 	// Which of several replicas serves.
 	"internal/replica": {
 		code:  []string{"broker", "handles", "journal", "journal/cluster"},
-		tests: []string{"internal/natstest"},
+		tests: []string{"internal/faultnet", "internal/natstest"},
 	},
 
 	"internal/archtest": {},

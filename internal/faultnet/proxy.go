@@ -33,14 +33,19 @@ const (
 
 // Listen starts a proxy on a free port of this machine. Close it in the end.
 func Listen(target string) (*Proxy, error) {
+	return ListenVia(func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", target)
+	})
+}
+
+// ListenVia is [Listen], with connections to the server that dial makes. A client whose connection it does not make sees a cut.
+func ListenVia(dial func(context.Context) (net.Conn, error)) (*Proxy, error) {
 	listen, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("faultnet: %w", err)
 	}
-	p := &Proxy{listen: listen, Dialer: &Dialer{Dial: func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", target)
-	}}}
+	p := &Proxy{listen: listen, Dialer: &Dialer{Dial: dial}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.accept)
 	return p, nil

@@ -87,10 +87,10 @@ func TestNothingIsSentToNobody(t *testing.T) {
 	select {
 	case err := <-kept:
 		t.Fatalf("one of three nodes has kept a batch: %v", err)
-	case <-time.After(5 * time.Second):
+	case <-time.After(8 * time.Second): // time for four tries
 	}
-	if n := s.Figures().Messages - sent; n > 3 {
-		t.Errorf("a batch was sent %d times while nobody led", n)
+	if n := s.Figures().Messages - sent; n > 1 {
+		t.Errorf("a batch was sent %d times while nobody led, want once at most", n)
 	}
 	for i := range c.Nodes() {
 		c.Restart(i)

@@ -190,15 +190,7 @@ func (l *log) keep(ctx context.Context, h header, message []byte) error {
 				return err
 			}
 		}
-		tell := func() {
-			if try%8 == 2 {
-				l.store.options.Log.Warn("a batch is not kept yet: it is tried again", "shard", l.shard, "tries", try+1,
-					"error", err, "hint", hint(err))
-			}
-		}
-		tell()
-		pause(ctx, try)
-		l.store.awaitLeader(ctx, func() { try++; tell() }) // what is sent before would be lost
+		try = l.awaitTurn(ctx, try, err)
 		if away := l.store.gone(ctx, err); away == nil {
 			gone = 0
 		} else if gone++; gone == goneTries {
@@ -207,15 +199,35 @@ func (l *log) keep(ctx context.Context, h header, message []byte) error {
 	}
 }
 
+// awaitTurn waits until a message that was not kept may be sent again: what is sent to a stream without a leader is lost. It
+// returns how many tries there would have been by then, which it tells of now and then.
+func (l *log) awaitTurn(ctx context.Context, try int, err error) int {
+	tell := func() {
+		if try%8 == 2 {
+			l.store.options.Log.Warn("a batch is not kept yet: it is tried again", "shard", l.shard, "tries", try+1,
+				"error", err, "hint", hint(err))
+		}
+	}
+	tell()
+	pause(ctx, try)
+	l.store.awaitLeader(ctx, func() { try++; tell() })
+	return try
+}
+
 func (l *log) publish(ctx context.Context, message []byte) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
+	l.store.link.begin(l, cancel)
 	ack, err := l.store.js.Publish(ctx, l.store.subject(l.shard), message,
 		jetstream.WithExpectLastSequencePerSubject(l.sequence), jetstream.WithRetryAttempts(0))
+	lost := l.store.link.end(l)
 	if !unsent(err) {
 		l.store.counts.published(len(message))
 	}
 	if err != nil {
+		if lost {
+			err = errLinkLost
+		}
 		return 0, err //nolint:wrapcheck // by the caller
 	}
 	return ack.Sequence, nil

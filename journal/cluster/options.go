@@ -71,10 +71,11 @@ func (o Options) servers() string {
 	return strings.Join(servers, ",")
 }
 
-// connection has what the store's own connection has. Which server it goes to when it has lost one, choose may say.
-func (o Options) connection(denied func(error), choose nats.ReconnectToServerHandler) []nats.Option {
-	return append(o.identity(),
-		nats.ReconnectToServer(choose),
+// connection has what the store's own connection has.
+func (s *Store) connection(denied func(error)) []nats.Option {
+	log := s.options.Log
+	return append(s.options.identity(),
+		nats.ReconnectToServer(s.choice.choose),
 		nats.ReconnectBufSize(-1), // what is sent while disconnected fails at once, and is repeated by whoever sent it
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250*time.Millisecond),
@@ -84,17 +85,18 @@ func (o Options) connection(denied func(error), choose nats.ReconnectToServerHan
 		nats.Timeout(2*time.Second),
 		nats.IgnoreAuthErrorAbort(), // credentials may be mended, and the connection with them
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			o.Log.Warn("NATS tells of an error", "error", err)
+			log.Warn("NATS tells of an error", "error", err)
 			if errors.Is(err, nats.ErrPermissionViolation) {
 				denied(err)
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			s.link.lost()
 			if err != nil { // nil: it was closed here
-				o.Log.Warn("connection to NATS lost", "error", err)
+				log.Warn("connection to NATS lost", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(c *nats.Conn) { o.Log.Info("connected to NATS again", "server", c.ConnectedServerName()) }),
+		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("connected to NATS again", "server", c.ConnectedServerName()) }),
 	)
 }
 

@@ -31,6 +31,7 @@ type Store struct {
 	counts  counts
 	created time.Time // when the stream was made
 	choice  choice
+	link    link
 
 	mu       sync.Mutex
 	journals map[int]*log // the newest of each shard that was taken
@@ -54,7 +55,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	opening, denied := context.WithCancelCause(ctx)
 	defer denied(nil)
 	s := &Store{options: o, journals: map[int]*log{}}
-	conn, err := o.connect(opening, denied, s.choice.choose)
+	conn, err := s.connect(opening, denied)
 	if err != nil {
 		if errors.Is(err, nats.ErrTLS) && o.Cert == "" {
 			err = fmt.Errorf("%w: the server may require a client's certificate", err)
@@ -105,9 +106,9 @@ func (s *Store) openKept(ctx context.Context) error {
 }
 
 // connect waits for servers that are not there yet, for as long as ctx lets it.
-func (o Options) connect(ctx context.Context, denied func(error), choose nats.ReconnectToServerHandler) (conn *nats.Conn, err error) {
-	err = o.patiently(ctx, absent, func() error {
-		conn, err = nats.Connect(o.URL, o.connection(denied, choose)...)
+func (s *Store) connect(ctx context.Context, denied func(error)) (conn *nats.Conn, err error) {
+	err = s.options.patiently(ctx, absent, func() error {
+		conn, err = nats.Connect(s.options.URL, s.connection(denied)...)
 		return err //nolint:wrapcheck // by the caller
 	})
 	return conn, err
@@ -228,11 +229,11 @@ type tail struct {
 	sequence uint64
 }
 
-// tail asks the stream's leader, since direct reads are off.
+// tail is what a shard's log ends with, as the stream's leader knows it.
 func (s *Store) tail(ctx context.Context, shard int) (tail, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	m, err := s.stream.GetLastMsgForSubject(ctx, s.subject(shard))
+	m, err := LastMessage(ctx, s.conn, s.streamName(), s.subject(shard))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return tail{}, nil
 	}

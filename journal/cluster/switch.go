@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -11,14 +12,21 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// ErrNoVisit says that no NATS server has taken a connection beside the store's own.
+var ErrNoVisit = errors.New("no NATS server takes a second connection")
+
 // Switch looks for a NATS server that is of use, and has the store's connection go there: it connects to each that is known,
 // all at the same time, and the first one where works returns no error is it. It returns that one's name; "" if there is
-// none, and then nothing changes. It does not return before the last server has answered, or ctx has ended. What is under
-// way on the store's connection is lost, as with each reconnect, and sent again.
+// none, and then nothing changes; with [ErrNoVisit] if it could not look at any of them. It does not return before the last
+// server has answered, or ctx has ended. What is under way on the store's connection is lost, as with each reconnect, and
+// sent again.
 func (s *Store) Switch(ctx context.Context, works func(context.Context, *nats.Conn) error) (name string, _ error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type found struct{ host, name string }
+	type found struct {
+		host, name string // empty: it is of no use
+		visited    bool
+	}
 	servers := s.conn.Servers()
 	tries := make(chan found, len(servers))
 	for _, server := range servers {
@@ -34,14 +42,18 @@ func (s *Store) Switch(ctx context.Context, works func(context.Context, *nats.Co
 				return
 			}
 			defer conn.Close()
+			f.visited = true
 			if works(ctx, conn) == nil {
-				f = found{u.Host, conn.ConnectedServerName()}
+				f.host, f.name = u.Host, conn.ConnectedServerName()
 			}
 		}()
 	}
-	var failed error
+	failed := ErrNoVisit
 	for range servers {
 		f := <-tries
+		if f.visited && errors.Is(failed, ErrNoVisit) {
+			failed = nil
+		}
 		if f.host == "" || name != "" {
 			continue
 		}
