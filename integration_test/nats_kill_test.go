@@ -23,7 +23,11 @@ func TestP01KilledNATSLeaders(t *testing.T) {
 	for _, stream := range []string{logStream, claimStream} {
 		s.shifts(anyOrder(), func(n *shift) {
 			leader := s.nats.Leader(stream)
-			f := n.strike("the leader of "+stream+" killed", func() { s.nats.Kill(leader) })
+			what := "the leader of " + stream
+			if stream != logStream && leader == s.nats.Leader(logStream) {
+				what += ", who leads " + logStream + ", too,"
+			}
+			f := n.strike(what+" killed", func() { s.nats.Kill(leader) })
 			f.backForAll()
 			s.awaitLeader(stream, leader)
 			n.pass(2 * time.Second)
