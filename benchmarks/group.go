@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/replyq/replyq/internal/freeport"
 )
 
 // For servers that are other programs: a process group of their own, and what it uses.
@@ -45,20 +47,23 @@ func groupUsage(leader int) (cpu time.Duration, m memory) {
 	return cpu, m
 }
 
-// freePorts finds ports on loopback that nobody uses now.
-func freePorts(n int) ([]string, error) {
-	var ports []string
+// freePorts finds ports on loopback that nobody uses, and keeps them until release.
+func freePorts(n int) (ports []string, release func(), err error) {
+	var all []func()
+	release = func() {
+		for _, one := range all {
+			one()
+		}
+	}
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, one, err := freeport.Reserve()
 		if err != nil {
-			return nil, err
+			release()
+			return nil, nil, err
 		}
-		defer l.Close() //nolint:errcheck // only when all are found, so that they differ
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
+		all = append(all, one)
+		_, port, _ := net.SplitHostPort(addr) // it is one
 		ports = append(ports, port)
 	}
-	return ports, nil
+	return ports, release, nil
 }

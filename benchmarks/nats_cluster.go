@@ -53,8 +53,9 @@ func startNATSNode(j *job) (*part, error) {
 
 // A natsCluster is the nodes, as the process that has started them sees them.
 type natsCluster struct {
-	folder string
-	nodes  []*process
+	folder  string
+	nodes   []*process
+	release func() // the ports
 }
 
 // startNATSCluster returns when JetStream can be used.
@@ -63,16 +64,17 @@ func startNATSCluster() (c *natsCluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c = &natsCluster{folder: folder}
+	c = &natsCluster{folder: folder, release: func() {}}
 	defer func() {
 		if err != nil {
 			c.remove()
 		}
 	}()
-	ports, err := freePorts(clusterNodes)
+	ports, release, err := freePorts(clusterNodes)
 	if err != nil {
 		return nil, err
 	}
+	c.release = release
 	for i := range clusterNodes {
 		p, err := spawn("", job{System: natsNodeName(i), Role: roleNode, Node: &natsNode{Number: i, Ports: ports, Folder: folder}},
 			runtime.GOMAXPROCS(0))
@@ -173,5 +175,6 @@ func (c *natsCluster) remove() {
 	for _, n := range c.nodes {
 		n.kill()
 	}
+	c.release()
 	_ = os.RemoveAll(c.folder) // the system cleans up too
 }

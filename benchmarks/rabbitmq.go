@@ -65,18 +65,20 @@ func rabbitServer(*job) (*part, error) {
 
 // A rabbit is a running server.
 type rabbit struct {
-	folder string
-	addr   string
-	cmd    *exec.Cmd
-	epmd   []string // the environment of the port mapper, which the server starts, and which stays
-	exited chan error
+	folder  string
+	addr    string
+	cmd     *exec.Cmd
+	epmd    []string // the environment of the port mapper, which the server starts, and which stays
+	exited  chan error
+	release func() // the ports
 }
 
 func (r *rabbit) start(command string) error {
-	ports, err := freePorts(3)
+	ports, release, err := freePorts(3)
 	if err != nil {
 		return err
 	}
+	r.release = release
 	r.addr = "amqp://guest:guest@127.0.0.1:" + ports[0] + "/"
 	plugins := filepath.Join(r.folder, "plugins")
 	if err := os.WriteFile(plugins, []byte("[].\n"), 0o600); err != nil {
@@ -125,6 +127,9 @@ func (r *rabbit) close() {
 		killGroup(r.cmd.Process.Pid)
 		<-r.exited //nolint:errcheck // it was killed
 		r.killMapper()
+	}
+	if r.release != nil {
+		r.release()
 	}
 	_ = os.RemoveAll(r.folder) // the system cleans up too
 }

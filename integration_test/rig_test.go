@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/internal/faultload"
+	"github.com/replyq/replyq/internal/freeport"
 	"github.com/replyq/replyq/internal/history"
 )
 
@@ -46,7 +46,7 @@ func localServer(flags ...string) *exec.Cmd { return exec.Command(queueServer, f
 
 func newRigOf(t *testing.T, command func(flags ...string) *exec.Cmd, flags []string) *rig {
 	t.Helper()
-	r := &rig{t: t, addr: fixedAddress(t), command: command, flags: append(flags, "--log-level", "info"), random: faultRandom(t)}
+	r := &rig{t: t, addr: freeport.For(t), command: command, flags: append(flags, "--log-level", "info"), random: faultRandom(t)}
 	r.start()
 	return r
 }
@@ -79,25 +79,6 @@ func (r *rig) start() {
 func (r *rig) launch() {
 	r.t.Helper()
 	r.server = launchServer(r.t, r.command(serverFlags(r.addr, r.flags...)...))
-}
-
-// fixedAddress is a free address on this machine that no outgoing connection takes while the server is away: below the
-// range from which the system takes ports.
-func fixedAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
-		if err != nil {
-			continue
-		}
-		addr := l.Addr().String()
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return addr
-	}
-	t.Fatal("no free port between 20000 and 30000")
-	return ""
 }
 
 // dataDir names a directory for a journal.

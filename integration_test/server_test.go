@@ -17,6 +17,7 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/client"
+	"github.com/replyq/replyq/internal/freeport"
 )
 
 // canary begins the payloads of the tests, and must not be found in a server's log.
@@ -30,10 +31,11 @@ type server struct {
 	troubled bool // what happens to it may be an error in its log
 }
 
-// startServer starts queue-server on a free port. When the test is over its log must be free of secrets.
+// startServer starts queue-server at a free address, which is kept for it until the test is over: it may be started there
+// again. When the test is over its log must be free of secrets.
 func startServer(t *testing.T, flags ...string) *server {
 	t.Helper()
-	return startServerAt(t, "127.0.0.1:0", flags...)
+	return startServerAt(t, freeport.For(t), flags...)
 }
 
 func startServerAt(t *testing.T, addr string, flags ...string) *server {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/internal/faultnet"
+	"github.com/replyq/replyq/internal/freeport"
 	"github.com/replyq/replyq/internal/natstest"
 )
 
@@ -60,7 +61,7 @@ func startService(t *testing.T, partitions bool) *service {
 		keys = writeFile(t, "keys", key)
 	}
 	for i := range replicas {
-		r := &replica{t: t, name: fmt.Sprintf("r%d", i), addr: fixedAddress(t)}
+		r := &replica{t: t, name: fmt.Sprintf("r%d", i), addr: freeport.For(t)}
 		urls := s.nats.URL()
 		r.flags = []string{"--log-level", "info", "--key-file", keys, "--node", r.name, "--drain-timeout", "10s"}
 		if partitions {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +15,8 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/replyq/replyq/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -29,9 +28,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			addr, err := freeAddress()
+			addr, release, err := freeport.Reserve()
+			if err != nil {
+				return err
+			}
+			env.Defer(release)
 			env.Setenv("ADDR", addr)
-			return err
+			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// serving ADDR waits until a server answers there.
@@ -50,21 +53,6 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
-}
-
-// freeAddress is one that nobody listens on. Its port is not one that the system gives to others in the meantime.
-func freeAddress() (string, error) {
-	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", 21_000+rand.IntN(11_000))
-		l, err := net.Listen("tcp", addr)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		return addr, l.Close()
-	}
 }
 
 func serving(addr string) error {

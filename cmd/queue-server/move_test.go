@@ -22,6 +22,7 @@ import (
 	"github.com/replyq/replyq/broker"
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/freeport"
 	"github.com/replyq/replyq/internal/natstest"
 	"github.com/replyq/replyq/journal"
 	"github.com/replyq/replyq/journal/cluster"
@@ -31,10 +32,7 @@ import (
 // serveIn runs serve in this process until the function that it returns is called, or the test ends.
 func serveIn(t *testing.T, args ...string) (c *client.Client, stop func()) {
 	t.Helper()
-	addr, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
+	addr := freeport.For(t)
 	var line cli
 	parser, err := kong.New(&line)
 	if err != nil {

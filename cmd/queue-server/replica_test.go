@@ -18,6 +18,7 @@ import (
 
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/freeport"
 	"github.com/replyq/replyq/internal/natstest"
 )
 
@@ -85,10 +86,7 @@ type started struct {
 
 func startReplica(t *testing.T, node, keys, url string) *started {
 	t.Helper()
-	addr, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
+	addr := freeport.For(t)
 	s := &started{addr: addr, signals: make(chan os.Signal, 1), done: make(chan error, 1)}
 	c := serveCmd{
 		Listen: addr, KeyFile: keys, ClusterName: "test", Node: node, DrainTimeout: 20 * time.Second, LogFormat: "text",
@@ -99,6 +97,7 @@ func startReplica(t *testing.T, node, keys, url string) *started {
 		code := 0
 		s.done <- c.serve(streams{&s.log, &s.log}, s.signals, &code)
 	}()
+	var err error
 	if s.client, err = client.New(addr); err != nil {
 		t.Fatal(err)
 	}

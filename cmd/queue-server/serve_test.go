@@ -16,15 +16,13 @@ import (
 
 	"github.com/replyq/replyq/api/queuepb"
 	"github.com/replyq/replyq/handles"
+	"github.com/replyq/replyq/internal/freeport"
 	"github.com/replyq/replyq/server"
 )
 
 // TestSecondSignal: a stop that waits for a client is cut short.
 func TestSecondSignal(t *testing.T) {
-	addr, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
+	addr := freeport.For(t)
 	c := serveCmd{Listen: addr, DrainTimeout: time.Hour, LogLevel: slog.LevelError, LogFormat: "text", MaxPayload: 1 << 20}
 	signals := make(chan os.Signal)
 	var (

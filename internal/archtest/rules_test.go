@@ -51,7 +51,7 @@ var importRules = map[string]importRule{
 	// Only here is everything known: flags, wiring, signals. The client is for relaying.
 	"cmd/queue-server": {
 		code:  []string{"admin", "api/queuepb", "broker", "client", "handles", "internal/replica", "journal", "journal/*", "server"},
-		tests: []string{"internal/natstest", "internal/testbed"},
+		tests: []string{"internal/freeport", "internal/natstest", "internal/testbed"},
 	},
 	"cmd/queuectl": {
 		code:  []string{"api/queuepb", "client", "handles"},
@@ -61,7 +61,7 @@ var importRules = map[string]importRule{
 	"demo": {code: []string{"api/queuepb", "client", "internal/testbed"}},
 	// It mints handles that a server which has the same keys must refuse.
 	"integration_test": {
-		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultload", "internal/faultnet", "internal/history", "internal/natstest", "internal/testbed"},
+		tests: []string{"api/queuepb", "client", "handles", "internal/badinput", "internal/faultload", "internal/faultnet", "internal/freeport", "internal/history", "internal/natstest", "internal/testbed"},
 	},
 
 	// Which of several replicas serves.
@@ -73,7 +73,8 @@ var importRules = map[string]importRule{
 	"internal/archtest": {},
 	"internal/badinput": {code: []string{"api/queuepb", "handles"}},
 	"internal/faultnet": {},
-	"internal/natstest": {code: []string{"internal/faultnet"}},
+	"internal/freeport": {},
+	"internal/natstest": {code: []string{"internal/faultnet", "internal/freeport"}},
 	"internal/faultload": {
 		code:  []string{"api/queuepb", "client", "handles", "internal/history"},
 		tests: []string{"internal/testbed"},

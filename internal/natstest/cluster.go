@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/replyq/replyq/internal/freeport"
 )
 
 // patience is how long a cluster may take to be ready.
@@ -43,10 +44,13 @@ func Start(t testing.TB, o Options) *Cluster {
 	if o.MaxPayload == "" {
 		o.MaxPayload = "1MB"
 	}
-	ports := freePorts(t, 2*o.Nodes)
+	peers := make([]string, o.Nodes)
+	for i := range peers {
+		peers[i] = freeport.For(t)
+	}
 	c := &Cluster{t: t, client: o.Client}
 	for i := range o.Nodes {
-		c.nodes = append(c.nodes, newNode(t, path, o, i, ports, c.routes(i, ports[o.Nodes:], o.Partitions)))
+		c.nodes = append(c.nodes, newNode(t, path, o, i, peers[i], c.routes(i, peers, o.Partitions)))
 	}
 	for _, n := range c.nodes {
 		n.start()
@@ -203,21 +207,4 @@ func (c *Cluster) logs() string {
 		fmt.Fprintf(&b, "\n--- %s\n%s", n.Name(), n.tail())
 	}
 	return b.String()
-}
-
-// freePorts finds ports that nobody listens on.
-func freePorts(t testing.TB, n int) []int {
-	t.Helper()
-	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }() // all at the end, so that no port comes twice
-		if a, ok := l.Addr().(*net.TCPAddr); ok {
-			ports = append(ports, a.Port)
-		}
-	}
-	return ports
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/replyq/replyq/internal/freeport"
 )
 
 // A Node is one NATS server.
@@ -16,14 +18,15 @@ type Node struct {
 	path string
 	dir  string
 	name string
-	port int
+	addr string
 	cmd  *exec.Cmd // nil when it does not run
 }
 
-func newNode(t testing.TB, path string, o Options, i int, ports []int, routes []string) *Node {
+// newNode makes a node that listens for others at peers.
+func newNode(t testing.TB, path string, o Options, i int, peers string, routes []string) *Node {
 	t.Helper()
-	n := &Node{t: t, path: path, dir: t.TempDir(), name: fmt.Sprintf("n%d", i), port: ports[i]}
-	if err := os.WriteFile(n.config(), []byte(configuration(n, o, i, ports, routes)), 0o600); err != nil {
+	n := &Node{t: t, path: path, dir: t.TempDir(), name: fmt.Sprintf("n%d", i), addr: freeport.For(t)}
+	if err := os.WriteFile(n.config(), []byte(configuration(n, o, peers, routes)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.kill)
@@ -32,9 +35,9 @@ func newNode(t testing.TB, path string, o Options, i int, ports []int, routes []
 
 // configuration has routes to the other nodes. A node does not tell clients of the others, nor the others how to reach it:
 // tests put proxies in front.
-func configuration(n *Node, o Options, i int, ports []int, routes []string) string {
+func configuration(n *Node, o Options, peers string, routes []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "server_name: %s\nlisten: \"127.0.0.1:%d\"\nmax_payload: %s\nmax_pending: 128MB\n", n.name, n.port, o.MaxPayload)
+	fmt.Fprintf(&b, "server_name: %s\nlisten: %q\nmax_payload: %s\nmax_pending: 128MB\n", n.name, n.addr, o.MaxPayload)
 	fmt.Fprintf(&b, "jetstream {\n  store_dir: %q\n  max_file_store: 8GB\n", filepath.Join(n.dir, "store"))
 	if o.Sync {
 		b.WriteString("  sync_interval: always\n")
@@ -47,8 +50,8 @@ func configuration(n *Node, o Options, i int, ports []int, routes []string) stri
 	for _, r := range routes {
 		quoted = append(quoted, fmt.Sprintf("\"nats://%s\"", r))
 	}
-	fmt.Fprintf(&b, "cluster {\n  name: test\n  listen: \"127.0.0.1:%d\"\n  no_advertise: true\n  advertise: \"127.0.0.1:1\"\n  routes: [%s]\n}\n",
-		ports[o.Nodes+i], strings.Join(quoted, ", "))
+	fmt.Fprintf(&b, "cluster {\n  name: test\n  listen: %q\n  no_advertise: true\n  advertise: \"127.0.0.1:1\"\n  routes: [%s]\n}\n",
+		peers, strings.Join(quoted, ", "))
 	return b.String()
 }
 
@@ -56,7 +59,7 @@ func configuration(n *Node, o Options, i int, ports []int, routes []string) stri
 func (n *Node) Name() string { return n.name }
 
 // Address is where the server takes clients, as host:port.
-func (n *Node) Address() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
+func (n *Node) Address() string { return n.addr }
 
 // URL is the same as a URL.
 func (n *Node) URL() string { return "nats://" + n.Address() }

@@ -1,10 +1,6 @@
 package natstest
 
-import (
-	"fmt"
-
-	"github.com/replyq/replyq/internal/faultnet"
-)
+import "github.com/replyq/replyq/internal/faultnet"
 
 // A way is a route that one node makes to another, through a proxy.
 type way struct {
@@ -12,14 +8,13 @@ type way struct {
 	proxy    *faultnet.Proxy
 }
 
-// routes are the addresses at which a node reaches the others, which listen on these ports.
-func (c *Cluster) routes(from int, ports []int, proxied bool) (addresses []string) {
+// routes are the addresses at which a node reaches the others, which listen for each other on these.
+func (c *Cluster) routes(from int, peers []string, proxied bool) (addresses []string) {
 	c.t.Helper()
-	for to, port := range ports {
+	for to, address := range peers {
 		if to == from {
 			continue
 		}
-		address := fmt.Sprintf("127.0.0.1:%d", port)
 		if proxied {
 			proxy, err := faultnet.Listen(address)
 			if err != nil {
