@@ -102,7 +102,7 @@ func (k *keeper) goOnLocked() (tell func()) {
 		k.late = false
 		if r.timer != nil && !r.closed {
 			r.armed = 0
-			r.timer.Reset(0) // what has become due is done by tick, not by the keeper, which must not wait for itself
+			r.timer.Reset(soonest) // what has become due is done by tick, not by the keeper, which must not wait for itself
 		}
 	}
 	return tell

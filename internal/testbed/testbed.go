@@ -39,8 +39,9 @@ type Bed struct {
 	// OwnerAddr is where Owner listens.
 	OwnerAddr string
 
-	memory *bufconn.Listener // nil on loopback
-	owner  *bufconn.Listener // likewise
+	memory *memoryListener // nil on loopback
+	owner  *memoryListener // likewise
+	turn   chan struct{}
 	served chan error
 	close  func() error
 
@@ -122,7 +123,7 @@ func Start(options ...Option) (*Bed, error) {
 	if cfg.relay = cfg.relay || relayflag.On(); cfg.relay && cfg.server.Peers == nil {
 		cfg.server.Peers = &server.Peers{}
 	}
-	b := &Bed{served: make(chan error, 2)}
+	b := &Bed{served: make(chan error, 2), turn: make(chan struct{}, 1)}
 	var err error
 	if b.Broker, err = broker.Open(cfg.broker); err != nil {
 		return nil, fmt.Errorf("open the broker: %w", err)
@@ -179,7 +180,7 @@ const passthrough = "passthrough:///"
 
 func (b *Bed) listen(memory bool) (net.Listener, error) {
 	if memory {
-		b.memory = bufconn.Listen(1 << 20)
+		b.memory = &memoryListener{bufconn.Listen(1 << 20), b.turn}
 		b.Addr = passthrough + "testbed"
 		return b.memory, nil
 	}
@@ -194,7 +195,7 @@ func (b *Bed) listen(memory bool) (net.Listener, error) {
 // DialOptions are what a gRPC client needs to reach Addr.
 func (b *Bed) DialOptions() []grpc.DialOption { return dialOptions(b.memory) }
 
-func dialOptions(memory *bufconn.Listener) []grpc.DialOption {
+func dialOptions(memory *memoryListener) []grpc.DialOption {
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	if memory != nil {
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
