@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -60,6 +61,13 @@ func (l logs) want(t *testing.T, text string) {
 			t.Fatalf("no line of the log has %q", text)
 		}
 	}
+}
+
+// noise is a batch that compression does not make shorter, so that it takes as many messages as its size says.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
+	return b
 }
 
 func wantError(t *testing.T, err error, text string) {

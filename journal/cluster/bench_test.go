@@ -23,7 +23,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchmarkAppend(b *testing.B, s *cluster.Store, size int) {
-	batch := make([]byte, size)
+	batch := noise(size)
 	work := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range s.Shards() {
@@ -61,7 +61,7 @@ func BenchmarkRead(b *testing.B) {
 }
 
 func fill(b *testing.B, s *cluster.Store, size, total int) {
-	batch := make([]byte, size)
+	batch := noise(size)
 	var wg sync.WaitGroup
 	for i := range s.Shards() {
 		j := take(b, s, i)

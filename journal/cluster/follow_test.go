@@ -64,7 +64,7 @@ func (a *along) take(t testing.TB, s *cluster.Store, shard int) (journal.Journal
 // Who follows reads each batch once, and as the next owner only what is left.
 func TestFollow(t *testing.T) {
 	t.Parallel()
-	large := string(make([]byte, 3<<20)) // several messages
+	large := string(noise(3 << 20)) // several messages
 	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 2})
 	owner, other := open(t, o), open(t, o)
 	a := follow(other, 1)

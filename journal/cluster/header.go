@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/replyq/replyq/journal"
 )
 
-// format is the version of what is in the stream.
-const format = 1
+// Formats of a message.
+const (
+	plainFormat  = 1
+	packedFormat = 2 // its batch is compressed
+)
 
 // A kind says what a message is.
 type kind byte
@@ -47,21 +51,27 @@ type header struct {
 	start    uint64           // a sequence in the stream at or before that batch's
 	part     uint64           // how many parts of the batch are before this one
 	node     string
+	packed   bool // the batch behind it is compressed
 }
 
-// encode returns the message of a batch.
-func (h *header) encode(shard int, batch []byte) []byte {
-	m := make([]byte, 4, fixed+len(h.node)+len(batch))
-	m = append(m, format, byte(h.kind), byte(len(h.node)))
+// encode returns the message of a batch, in memory if there is room, and compressed if it may be.
+func (h *header) encode(memory []byte, shard int, batch []byte, packs bool) []byte {
+	m := slices.Grow(memory[:0], fixed+len(h.node)+len(batch))
+	m = append(m, 0, 0, 0, 0, plainFormat, byte(h.kind), byte(len(h.node)))
 	for _, n := range []uint64{h.epoch, h.number, h.writer, uint64(h.position), uint64(h.from), h.start, h.part} {
 		m = byteOrder.AppendUint64(m, n)
 	}
-	m = append(append(m, h.node...), batch...)
+	m = append(m, h.node...)
+	if packed := false; !packs {
+		m = append(m, batch...)
+	} else if m, packed = pack(m, batch); packed {
+		m[4] = packedFormat
+	}
 	byteOrder.PutUint32(m, checksum(shard, m[4:]))
 	return m
 }
 
-// decode takes a message apart. The batch is part of the message.
+// decode takes a message apart. The batch is part of the message, and still packed if it was.
 func decode(shard int, m []byte) (header, []byte, error) {
 	if len(m) < fixed {
 		return header{}, nil, fmt.Errorf("a message of %d bytes: %w", len(m), errDamaged)
@@ -69,7 +79,7 @@ func decode(shard int, m []byte) (header, []byte, error) {
 	if byteOrder.Uint32(m) != checksum(shard, m[4:]) {
 		return header{}, nil, fmt.Errorf("checksum: %w", errDamaged)
 	}
-	if m[4] != format {
+	if m[4] != plainFormat && m[4] != packedFormat {
 		return header{}, nil, fmt.Errorf("format %d: %w", m[4], errTooStrange)
 	}
 	end := fixed + int(m[6])
@@ -80,7 +90,7 @@ func decode(shard int, m []byte) (header, []byte, error) {
 	return header{
 		kind: kind(m[5]), epoch: at(0), number: at(1), writer: at(2),
 		position: journal.Position(at(3)), from: journal.Position(at(4)), start: at(5), part: at(6),
-		node: string(bytes.Clone(m[fixed:end])),
+		node: string(bytes.Clone(m[fixed:end])), packed: m[4] == packedFormat,
 	}, m[end:], nil
 }
 

@@ -27,6 +27,7 @@ type log struct {
 	close    context.CancelFunc
 
 	writing sync.Mutex // held while a message is under way: one at a time
+	message []byte     // guarded by writing: the memory of the last one
 
 	mu       sync.Mutex
 	epoch    uint64
@@ -86,7 +87,7 @@ func (l *log) tail(ctx context.Context) (tail, error) {
 // fence tries to append the fence behind the last message, and says whether to try again behind another one.
 func (l *log) fence(ctx context.Context, last tail) (bool, error) {
 	h := l.header(fenceKind)
-	err := l.keep(ctx, h, h.encode(l.shard, nil))
+	err := l.keep(ctx, h, h.encode(nil, l.shard, nil, false))
 	if !errors.Is(err, journal.ErrDeposed) {
 		return false, err
 	}
@@ -143,7 +144,6 @@ func (l *log) write(ctx context.Context, k kind, batch []byte, prepare func()) (
 		l.cancel(err)
 		return header{}, fmt.Errorf("cluster: append to shard %d: %w", l.shard, err)
 	}
-	l.store.trimmer.appended(len(batch))
 	return h, nil
 }
 
@@ -156,8 +156,16 @@ func (l *log) keepParts(ctx context.Context, k kind, batch []byte) (header, erro
 		if batch = batch[len(piece):]; len(batch) > 0 {
 			h.kind = partKind
 		}
-		if err := l.keep(ctx, h, h.encode(l.shard, piece)); err != nil || len(batch) == 0 {
+		l.message = h.encode(l.message, l.shard, piece, l.store.packs)
+		if err := l.keep(ctx, h, l.message); err != nil {
 			return h, err
+		}
+		l.store.trimmer.appended(len(l.message))
+		if cap(l.message) > keptMemory {
+			l.message = nil
+		}
+		if len(batch) == 0 {
+			return h, nil
 		}
 	}
 }

@@ -55,3 +55,43 @@ func TestNumber(t *testing.T) {
 		o.Number = 0
 	}
 }
+
+// A stream that was made before batches were compressed gets none that are, and is read; a later one than this build knows is
+// refused.
+func TestPlainStream(t *testing.T) {
+	t.Parallel()
+	c := natstest.Start(t, natstest.Options{})
+	o := cluster.Options{URL: c.URL(), Replicas: 1, Shards: 1}
+	zeros := string(make([]byte, 100<<10))
+	sent := func() uint64 {
+		t.Helper()
+		s := open(t, o)
+		j := take(t, s, 0)
+		before := s.Figures().Sent
+		write(t, j, zeros)
+		return s.Figures().Sent - before
+	}
+	if n := sent(); n > 10<<10 {
+		t.Errorf("a batch of 100 KiB of zeros takes %d bytes, want it compressed", n)
+	}
+	format := func(f string) {
+		t.Helper()
+		s, err := jetStream(t, c).Stream(t.Context(), "REPLYQ_main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := s.CachedInfo().Config
+		config.Metadata["replyq.format"] = f
+		if _, err := jetStream(t, c).UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	format("1")
+	if n := sent(); n < 100<<10 {
+		t.Errorf("a batch of 100 KiB takes %d bytes in a stream whose readers know no compression", n)
+	}
+	wantContent(t, take(t, open(t, o), 0), zeros, zeros)
+	format("3")
+	_, err := cluster.Open(t.Context(), o)
+	wantError(t, err, "format 3")
+}

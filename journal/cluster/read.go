@@ -165,6 +165,8 @@ type reader struct {
 	writer   uint64
 	number   uint64
 
+	unpacked []byte // the memory of what was compressed
+
 	batch []byte // its parts so far, if it has several
 	parts uint64 // how many
 	begin uint64 // the sequence of the first
@@ -215,6 +217,12 @@ func (r *reader) take(message []byte, at uint64) (journal.Record, bool, error) {
 		return journal.Record{}, false, fmt.Errorf("part %d of batch %d comes where %d has to: %w", h.part, h.position, r.parts, errDamaged)
 	}
 	r.parts++
+	if h.packed {
+		if r.unpacked, err = unpack(r.unpacked, batch); err != nil {
+			return journal.Record{}, false, err
+		}
+		batch = r.unpacked
+	}
 	if h.kind == partKind || h.part > 0 {
 		r.batch = append(r.batch, batch...)
 		batch = r.batch

@@ -16,7 +16,7 @@ func TestReadBesideTrim(t *testing.T) {
 	t.Parallel()
 	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 2})
 	j := take(t, open(t, o), 0)
-	large := string(make([]byte, 2<<20)) // more than the reader has in hand
+	large := string(noise(2 << 20)) // more than the reader has in hand
 	for i := range 30 {
 		write(t, j, fmt.Sprint(i, large))
 	}
@@ -49,7 +49,7 @@ func TestReadOfDeposedOwner(t *testing.T) {
 	t.Parallel()
 	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 1})
 	j := take(t, open(t, o), 0)
-	large := string(make([]byte, 2<<20))
+	large := string(noise(2 << 20))
 	for i := range 20 {
 		write(t, j, fmt.Sprint(i, large))
 	}
@@ -85,7 +85,7 @@ func TestCloseEndsReading(t *testing.T) {
 	p := proxy(t, c.Node(0))
 	o := service(t, cluster.Options{URL: p.Addr(), Shards: 1})
 	j := take(t, open(t, o), 0)
-	large := string(make([]byte, 2<<20)) // more than the reader has in hand
+	large := string(noise(2 << 20)) // more than the reader has in hand
 	for i := range 20 {
 		write(t, j, fmt.Sprint(i, large))
 	}
@@ -150,7 +150,7 @@ func TestFigures(t *testing.T) {
 	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 1})
 	s := open(t, o)
 	j := take(t, s, 0)
-	write(t, j, "five!", string(make([]byte, 3<<20)))
+	write(t, j, "five!", string(noise(3<<20)))
 	f := s.Figures()
 	if f.Batches != 2 || f.Bytes != 5+3<<20 || f.Size.Quantile(0.5) != 7 || f.Latency.Count() != 2 || f.Latency.Sum == 0 {
 		t.Errorf("Figures: %+v", f)

@@ -44,7 +44,7 @@ func TestLostAcknowledgements(t *testing.T) {
 	o := service(t, cluster.Options{URL: p.Addr(), Node: "a", Shards: 1})
 	j := take(t, open(t, o), 0)
 	var want []string
-	for i, large := range []string{"", string(make([]byte, 3<<20)), ""} {
+	for i, large := range []string{"", string(noise(3 << 20)), ""} {
 		write(t, j, "before", "and again")
 		last := lastSequence(t, c, o)
 		p.Hold(faultnet.ToClient)
@@ -114,7 +114,7 @@ func TestStaleAppends(t *testing.T) {
 			write(t, owner.journal, b)
 			history = append(history, b)
 		}
-		b := fmt.Sprintf("%d doubtful%s", round, make([]byte, r.IntN(2)*r.IntN(3<<20)))
+		b := fmt.Sprintf("%d doubtful%s", round, noise(r.IntN(2)*r.IntN(3<<20)))
 		var got []string
 		along := follow(other.store, 0)
 		confirmed := owner.doubtful(t, r, b, func() {
@@ -233,7 +233,7 @@ func TestFullStream(t *testing.T) {
 	j = take(t, open(t, o), 0)
 	done := make(chan error, 1)
 	go func() {
-		_, err := j.Append(t.Context(), make([]byte, 100<<10))
+		_, err := j.Append(t.Context(), noise(100<<10))
 		done <- err
 	}()
 	logged.want(t, "raise its max_bytes")

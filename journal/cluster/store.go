@@ -27,6 +27,7 @@ type Store struct {
 	number  uint32
 	ctx     context.Context //nolint:containedctx // ends at Close
 	cancel  context.CancelFunc
+	packs   bool // batches may be compressed in the stream
 	trimmer trimmer
 	counts  counts
 	created time.Time // when the stream was made

@@ -18,6 +18,13 @@ const (
 	metaShards = "replyq.shards"
 )
 
+// Values of metaFormat. A stream says what its readers have to understand: in one that was made before batches were compressed,
+// they are not.
+const (
+	plainStream  = "1"
+	packedStream = "2"
+)
+
 func (s *Store) streamName() string { return "REPLYQ_" + s.options.Name }
 
 func (s *Store) subjects() string { return "replyq." + s.options.Name + ".log.*" }
@@ -56,7 +63,7 @@ func (s *Store) config() jetstream.StreamConfig {
 		MaxBytes:    -1,
 		MaxMsgSize:  -1,
 		Metadata: map[string]string{
-			metaFormat: strconv.Itoa(format),
+			metaFormat: packedStream,
 			metaNumber: strconv.FormatUint(uint64(number), 10),
 			metaShards: strconv.Itoa(cmp.Or(s.options.Shards, defaultShards)),
 		},
@@ -100,6 +107,9 @@ func (s *Store) checkStream(has jetstream.StreamConfig) error {
 		s.options.Shards = int(shards)
 	}
 	want := s.config()
+	if s.packs = has.Metadata[metaFormat] != plainStream; !s.packs {
+		want.Metadata[metaFormat] = plainStream
+	}
 	for _, c := range []struct {
 		what      string
 		has, want any

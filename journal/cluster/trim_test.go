@@ -1,7 +1,6 @@
 package cluster_test
 
 import (
-	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ func TestTrimming(t *testing.T) {
 		l, ok := j.(interface{ Lagging() bool })
 		return ok && l.Lagging()
 	}
-	large := bytes.Repeat([]byte("x"), 1<<20)
+	large := noise(1 << 20)
 	position := journal.Position(0)
 	fill := func() {
 		for range 100 {
