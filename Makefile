@@ -153,6 +153,16 @@ soak-cluster: build $(TOOLS)/nats-server
 	REPLYQ_BIN='$(CURDIR)/bin' REPLYQ_SOAK=$$((25 * $(SOAK) / 10)) \
 	$(GO) test -count=1 -timeout 0 -v -artifacts -run '$(CLUSTERFAULTS)' ./integration_test | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
+# An earlier version is built from its commit, in a checkout of its own.
+.PHONY: upgrade
+upgrade: build $(TOOLS)/nats-server ## a service of an earlier version is upgraded under load: make upgrade FROM=COMMIT
+	@test -n '$(FROM)' || { echo 'which version is upgraded? make upgrade FROM=COMMIT' >&2; exit 2; }
+	rm -rf bin/from && mkdir -p bin/from/source && git archive '$(FROM)' | tar -x -C bin/from/source
+	cd bin/from/source && $(GO) build -o ../queue-server ./cmd/queue-server
+	rm -rf bin/from/source
+	REPLYQ_BIN='$(CURDIR)/bin' REPLYQ_FROM='$(CURDIR)/bin/from/queue-server' \
+	$(GO) test -count=1 -timeout 15m -v -run '^TestP23Upgrade$$' ./integration_test | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
 .PHONY: integration
 integration: build $(TOOLS)/nats-server $(VENV)/.stamp $(NODE)/node_modules/.stamp ## the built binaries, driven from outside in Go, Python and Node
 	REPLYQ_BIN='$(CURDIR)/bin' \

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,29 @@ func TestP23RollingRestart(t *testing.T) {
 	s.stop()
 }
 
+// fromVariable names a queue-server of an earlier version.
+const fromVariable = "REPLYQ_FROM"
+
+// A service of an earlier version is upgraded under load, replica by replica, after some of what it keeps was written by either
+// version; NATS and what it has stay. Clients see no error.
+func TestP23Upgrade(t *testing.T) {
+	t.Parallel()
+	earlier := os.Getenv(fromVariable)
+	if earlier == "" {
+		t.Skip("no earlier version to begin with: make upgrade FROM=COMMIT")
+	}
+	for range scaled(t, 1) {
+		s := startServiceOf(t, earlier, false)
+		s.rollingRestart(shiftGrace, (*shift).restartReplicas)
+		for i, r := range s.replicas {
+			r.binary = queueServer
+			s.rollingRestart(shiftGrace, func(n *shift) { n.restart(n.replicas[i]) })
+		}
+		s.rollingRestart(0, (*shift).restartReplicas)
+		s.stop()
+	}
+}
+
 func (s *service) rollingRestart(grace time.Duration, restarts ...func(*shift)) {
 	s.t.Helper()
 	seen := &sightings{}
@@ -35,13 +59,17 @@ func (s *service) rollingRestart(grace time.Duration, restarts ...func(*shift)) 
 
 func (n *shift) restartReplicas() {
 	for _, r := range n.replicas {
-		n.pass(time.Second)
-		f := n.strike("a replica restarted", func() {
-			r.terminate()
-			r.start()
-		})
-		f.backForAll()
+		n.restart(r)
 	}
+}
+
+func (n *shift) restart(r *replica) {
+	n.pass(time.Second)
+	f := n.strike("a replica restarted", func() {
+		r.terminate()
+		r.start()
+	})
+	f.backForAll()
 }
 
 func (n *shift) restartNATS() {

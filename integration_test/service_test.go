@@ -43,10 +43,11 @@ type service struct {
 // A replica is one of the servers of a service, at one address over all its starts.
 type replica struct {
 	*server
-	t     *testing.T
-	name  string
-	flags []string
-	addr  string
+	t      *testing.T
+	name   string
+	binary string // of queue-server
+	flags  []string
+	addr   string
 	// With partitions, all that it sends to NATS goes through proxies, and all that the others relay to it.
 	toNATS []*faultnet.Proxy
 	peers  *faultnet.Proxy
@@ -55,13 +56,19 @@ type replica struct {
 // startService starts a service and waits until it serves.
 func startService(t *testing.T, partitions bool) *service {
 	t.Helper()
+	return startServiceOf(t, queueServer, partitions)
+}
+
+// startServiceOf is startService with replicas of another build.
+func startServiceOf(t *testing.T, binary string, partitions bool) *service {
+	t.Helper()
 	s := &service{t: t, random: faultRandom(t), nats: natstest.Start(t, natstest.Options{Nodes: replicas, Sync: true, Partitions: partitions})}
 	keys := filepath.Join(t.TempDir(), "keys")
 	if code, key := runServerCommand(t, "new-key"); code == 0 {
 		keys = writeFile(t, "keys", key)
 	}
 	for i := range replicas {
-		r := &replica{t: t, name: fmt.Sprintf("r%d", i), addr: freeport.For(t)}
+		r := &replica{t: t, name: fmt.Sprintf("r%d", i), binary: binary, addr: freeport.For(t)}
 		urls := s.nats.URL()
 		r.flags = []string{"--log-level", "info", "--key-file", keys, "--node", r.name, "--drain-timeout", "10s"}
 		if partitions {
@@ -105,7 +112,7 @@ func (r *replica) interpose(nats *natstest.Cluster) (urls string) {
 // launch starts the replica and does not wait.
 func (r *replica) launch() {
 	r.t.Helper()
-	r.server = launchServer(r.t, exec.Command(queueServer, serverFlags(r.addr, r.flags...)...))
+	r.server = launchServer(r.t, exec.Command(r.binary, serverFlags(r.addr, r.flags...)...))
 	r.troubled = true
 }
 
