@@ -15,7 +15,7 @@
 // the context ends.
 //
 // All methods of [Client], [Consumer], [Delivery], [Pipe] and [Future] may be called by many goroutines at once; a
-// [Call] belongs to one goroutine at a time, its Cancel aside.
+// [Call] belongs to one goroutine at a time, its Cancel aside, and so does a [PendingEnqueue].
 //
 // # Sessions
 //

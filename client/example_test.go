@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"strings"
+	"time"
 
 	"github.com/replyq/replyq/client"
 	"github.com/replyq/replyq/internal/testbed"
@@ -54,6 +55,30 @@ func Example_call() {
 	}
 	fmt.Printf("%s\n", reply.Payload)
 	// Output: HELLO
+}
+
+// Many messages, stored without waiting for each: what is on its way shares frames, and what the journal writes.
+func ExampleClient_EnqueueAsync() {
+	c, closeBoth := exampleClient()
+	defer closeBoth()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+
+	var pending []*client.PendingEnqueue
+	for i := range 1000 {
+		pending = append(pending, c.EnqueueAsync(ctx, "letters", client.Message{Payload: fmt.Append(nil, "letter ", i)}))
+	}
+	for _, p := range pending {
+		if _, err := p.Receipt(); err != nil {
+			log.Fatal(err)
+		}
+	}
+	q, err := c.Queue(ctx, "letters")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(q.GetStatistics().GetReady(), "letters are stored")
+	// Output: 1000 letters are stored
 }
 
 // A handler may stream replies before its last one, and fail with an error that keeps its code.

@@ -56,25 +56,42 @@ func (u *unary) result(r *result) {
 // resume implements sink.
 func (*unary) resume(bool) []byte { return nil } // unreachable: its answer is its last result
 
-// do submits the operation on l and waits for its result, which is decoded into response. Refusals that ask for
-// patience are waited for and repeated. It frees u.
-func (u *unary) do(ctx context.Context, l *link, response interface{ UnmarshalVT([]byte) error }) error {
+// A response takes what a result has.
+type response interface{ UnmarshalVT(b []byte) error }
+
+// do submits the operation on l and waits for its result, which is decoded into r. It frees u.
+func (u *unary) do(ctx context.Context, l *link, r response) error {
+	if err := u.begin(ctx, l); err != nil {
+		return err
+	}
+	return u.finish(ctx, l, r)
+}
+
+// begin submits the operation. If it fails, it frees u.
+func (u *unary) begin(ctx context.Context, l *link) error {
+	err := error(nil)
+	if ctx.Err() != nil {
+		err = contextError(ctx, "before it was sent", OutcomeNotApplied)
+	} else {
+		err = l.submit(ctx, &u.operation)
+	}
+	if err != nil {
+		u.free()
+	}
+	return err
+}
+
+// finish waits for the result of what was begun, which is decoded into r. Refusals that ask for patience are waited for and
+// repeated. It frees u.
+func (u *unary) finish(ctx context.Context, l *link, r response) error {
 	for {
-		if err := ctx.Err(); err != nil {
-			u.free()
-			return contextError(ctx, "before it was sent", OutcomeNotApplied)
-		}
-		if err := l.submit(ctx, &u.operation); err != nil {
-			u.free()
-			return err
-		}
 		if err := u.wait(ctx, l); err != nil {
 			return err // u still belongs to the link
 		}
 		res := result{op: &u.operation, kind: u.kind, body: u.body, err: u.err}
 		e := res.failure()
 		if e == nil {
-			err := response.UnmarshalVT(u.body)
+			err := r.UnmarshalVT(u.body)
 			u.free()
 			return err
 		}
@@ -87,14 +104,18 @@ func (u *unary) do(ctx context.Context, l *link, response interface{ UnmarshalVT
 			u.free()
 			return err
 		}
+		if err := u.begin(ctx, l); err != nil {
+			return err
+		}
 	}
 }
 
 // wait waits for the result. If it fails, u must not be used again.
 func (u *unary) wait(ctx context.Context, l *link) error {
-	if ctx.Done() == nil {
-		<-u.done
+	select {
+	case <-u.done: // as for most of those who come back later for it: without a lock of ctx's
 		return nil
+	default:
 	}
 	select {
 	case <-u.done:
