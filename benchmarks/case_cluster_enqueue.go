@@ -13,10 +13,17 @@ func clusterEnqueue() *benchCase {
 		Systems: []*contestant{
 			{System: systemR3, server: replicatedServer, caller: jetstreamCaller},
 			{System: systemCluster, server: clusterServer, caller: enqueueCaller, versus: []string{systemR3}},
+			{System: systemPipelining, server: clusterServer, caller: asyncCaller, versus: []string{systemR3}},
 			{System: systemClustered, server: clusterServer, caller: batchCaller, versus: []string{systemR3}},
 		},
-		Shapes: func(bool) []shape {
-			return []shape{{InFlight: 512, Connections: 4, Payload: diskPayload}}
+		Shapes: func(quick bool) []shape {
+			noise := shape{InFlight: 512, Connections: 4, Payload: diskPayload}
+			if quick {
+				return []shape{noise}
+			}
+			text := noise
+			text.Text = true
+			return []shape{noise, text}
 		},
 		remark: nodesRemark,
 	}

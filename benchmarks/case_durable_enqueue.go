@@ -8,6 +8,7 @@ import (
 func durableEnqueue() *benchCase {
 	versus := []string{systemSync, systemFile}
 	oneOnly := func(sh shape) bool { return sh.InFlight == 1 }
+	several := func(sh shape) bool { return sh.InFlight > 1 }
 	return &benchCase{
 		Name: "durable-enqueue", Unit: "messages",
 		About: "enqueued, and confirmed when it is on the disk; nobody consumes. jetstream-file confirms before it is",
@@ -17,8 +18,8 @@ func durableEnqueue() *benchCase {
 			{System: systemSync, server: jetstreamServer, caller: jetstreamCaller},
 			{System: systemFile, server: jetstreamServer, caller: jetstreamCaller},
 			{System: systemDisk, server: diskServer, caller: enqueueCaller, versus: append(slices.Clone(versus), systemReplyq)},
-			{System: systemDiskBatch, server: diskServer, caller: batchCaller, versus: versus,
-				only: func(sh shape) bool { return sh.InFlight > 1 }},
+			{System: systemDiskWindow, server: diskServer, caller: asyncCaller, versus: versus, only: several},
+			{System: systemDiskBatch, server: diskServer, caller: batchCaller, versus: versus, only: several},
 		},
 		Shapes: func(bool) []shape {
 			return []shape{one, {InFlight: 512, Connections: 4, Payload: 128}}

@@ -9,6 +9,7 @@ func enqueueAck() *benchCase {
 			{System: systemMemory, server: jetstreamServer, worker: jetstreamWorker, caller: jetstreamCaller},
 			{System: systemFile, server: jetstreamServer, worker: jetstreamWorker, caller: jetstreamCaller},
 			{System: systemReplyq, server: replyqServer, worker: enqueueWorker, caller: enqueueCaller, versus: versus},
+			{System: systemWindow, server: replyqServer, worker: enqueueWorker, caller: asyncCaller, versus: versus},
 			{System: systemBatch, server: replyqServer, worker: enqueueWorker, caller: batchCaller, versus: versus},
 		},
 		settles: true,

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 )
 
 // A payload begins with the number of its slot and a sequence number, so that an answer that is late, foreign or comes
 // twice is told from the one that is due; then come a mark, and an index where a request has several parts or answers;
-// the rest is filler. The worker answers with the same bytes but for the mark, or, where there are many answers to one
+// the rest is filler: noise, which does not compress, unless the shape says otherwise. The worker answers with the same bytes but for the mark, or, where there are many answers to one
 // request, with [parts].
 const (
 	sequenceAt  = 8
@@ -21,14 +22,24 @@ const (
 
 func newRequest(slot uint64, size int) []byte {
 	b := make([]byte, size)
-	for i := range b {
-		b[i] = byte(i*7 + 3)
-	}
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], slot)
+	_, _ = rand.NewChaCha8(seed).Read(b) // never fails
 	binary.LittleEndian.PutUint64(b, slot)
 	binary.LittleEndian.PutUint64(b[sequenceAt:], 0)
 	b[markAt] = requestMark
 	setIndex(b, 0)
 	return b
+}
+
+// fillText makes a request's filler a record of an order in JSON, as often as there is room.
+func fillText(b []byte, slot uint64) {
+	r := rand.New(rand.NewPCG(slot, 0))
+	for rest := b[minPayload:]; len(rest) > 0; {
+		n := copy(rest, fmt.Sprintf(`{"order":"%016x","customer":%d,"item":"%08x","quantity":%d,"price":"%d.%02d","currency":"EUR","express":%t},`,
+			r.Uint64(), r.IntN(1_000_000), r.Uint32(), 1+r.IntN(9), r.IntN(500), r.IntN(100), r.IntN(2) == 0))
+		rest = rest[n:]
+	}
 }
 
 func setIndex(b []byte, i int) { binary.LittleEndian.PutUint32(b[indexAt:], uint32(i)) } //nolint:gosec // small

@@ -17,6 +17,7 @@ type record struct {
 	InFlight    int     `json:"in_flight"`
 	Connections int     `json:"connections"`
 	Payload     int     `json:"payload_bytes"`
+	Text        bool    `json:"json_payload,omitempty"`
 	PerSecond   float64 `json:"per_second"` // answers; messages where there are none
 	P50         float64 `json:"p50_us"`     // of a request, with all its answers
 	P99         float64 `json:"p99_us"`
@@ -116,7 +117,7 @@ func newRecord(t *trio, procs int) record {
 	r := record{
 		NodesCPU: middle(func(s *sample) float64 { return s.Nodes }),
 		Case:     t.of.Name, System: t.contestant.label(),
-		InFlight: t.shape.InFlight, Connections: t.shape.Connections, Payload: t.shape.Payload,
+		InFlight: t.shape.InFlight, Connections: t.shape.Connections, Payload: t.shape.Payload, Text: t.shape.Text,
 		Answers: t.shape.Answers, Rate: t.shape.Rate,
 		PerSecond: middle(perSecond), P50: middle(p50), P99: middle(p99),
 		CPU: middle(totalCPU), ServerCPU: middle(serverCPU), WorkerCPU: middle(workerCPU), CallerCPU: middle(callerCPU),

@@ -56,6 +56,24 @@ func replyqClient(j *job) (*client.Client, error) {
 	return client.New(j.Addr, client.WithSessions(j.Shape.Connections))
 }
 
+// replyqClients makes a client for each connection, so that what a goroutine does goes one way.
+func replyqClients(j *job) (clients []*client.Client, closeAll func(), err error) {
+	closeAll = func() {
+		for _, c := range clients {
+			_ = c.Close() // the run is over
+		}
+	}
+	for range j.Shape.Connections {
+		c, err := client.New(j.Addr)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		clients = append(clients, c)
+	}
+	return clients, closeAll, nil
+}
+
 // replyqPart is a caller's part of one client.
 func replyqPart(c *client.Client, run func(*load) error) *part {
 	return &part{run: run, close: func() { _ = c.Close() }} // the run is over

@@ -8,9 +8,10 @@ import (
 	"github.com/replyq/replyq/client"
 )
 
-// Fire and forget: messages without a pipe, which the worker acks. There are two callers: replyq has a goroutine per
-// message in flight that calls Enqueue; replyq-batch calls EnqueueBatch, for as many of a connection's messages as were
-// receipted last.
+// Fire and forget: messages without a pipe, which the worker acks. There are three callers: replyq has a goroutine per
+// message in flight that calls Enqueue; replyq-window has one per connection, which keeps its messages in flight with
+// EnqueueAsync and awaits their receipts in turn, as that of JetStream does; replyq-batch calls EnqueueBatch, for as many of a
+// connection's messages as were receipted last.
 
 func enqueueWorker(j *job) (*part, error) {
 	c, err := replyqClient(j)
@@ -53,6 +54,23 @@ func enqueueCaller(j *job) (*part, error) {
 			return err
 		})
 	}), nil
+}
+
+func asyncCaller(j *job) (*part, error) {
+	clients, closeAll, err := replyqClients(j)
+	if err != nil {
+		return nil, err
+	}
+	return &part{close: closeAll, run: func(l *load) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		return windows(l, len(clients), func(i int, s *slot) (*client.PendingEnqueue, error) {
+			return clients[i].EnqueueAsync(ctx, replyqQueue, client.Message{Payload: s.next()}), nil
+		}, func(_ *slot, p *client.PendingEnqueue) error {
+			_, err := p.Receipt()
+			return err
+		})
+	}}, nil
 }
 
 // batchSize is how many messages a batch has at most; a connection has several batches in flight, so that none waits for

@@ -69,19 +69,9 @@ func replyqOne(call *client.Call) ([]byte, error) {
 }
 
 func replyqWindowCaller(j *job) (*part, error) {
-	var clients []*client.Client // one per connection, so that a goroutine's requests go one way
-	closeAll := func() {
-		for _, c := range clients {
-			_ = c.Close() // the run is over
-		}
-	}
-	for range j.Shape.Connections {
-		c, err := client.New(j.Addr)
-		if err != nil {
-			closeAll()
-			return nil, err
-		}
-		clients = append(clients, c)
+	clients, closeAll, err := replyqClients(j)
+	if err != nil {
+		return nil, err
 	}
 	return &part{close: closeAll, run: func(l *load) error {
 		ctx, cancel := context.WithCancel(context.Background())

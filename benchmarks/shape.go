@@ -9,11 +9,12 @@ import (
 // A shape is one way to load a system.
 type shape struct {
 	InFlight    int
-	Connections int // of the caller; the worker has one, unless -worker-connections or the system says otherwise
-	Payload     int // bytes of each answer, and of each request unless Request says otherwise
-	Request     int `json:",omitempty"`
-	Answers     int `json:",omitempty"` // to each request; 0 stands for 1
-	Rate        int `json:",omitempty"` // requests per second of an open load; 0 for a closed one
+	Connections int  // of the caller; the worker has one, unless -worker-connections or the system says otherwise
+	Payload     int  // bytes of each answer, and of each request unless Request says otherwise
+	Text        bool `json:",omitempty"` // the filler is a record in JSON, which compresses
+	Request     int  `json:",omitempty"`
+	Answers     int  `json:",omitempty"` // to each request; 0 stands for 1
+	Rate        int  `json:",omitempty"` // requests per second of an open load; 0 for a closed one
 
 	// Rounds is how often it is measured at least.
 	Rounds int `json:",omitempty"`
@@ -35,6 +36,9 @@ func (s shape) withPayload(n int) shape {
 func (s shape) String() string {
 	var b strings.Builder
 	b.WriteString(bytesText(s.Payload))
+	if s.Text {
+		b.WriteString(" of JSON")
+	}
 	if s.Answers > 1 {
 		fmt.Fprintf(&b, ", %d to a request", s.Answers)
 	}
@@ -48,7 +52,13 @@ func (s shape) String() string {
 }
 
 // short is the shape on command lines and in names of files.
-func (s shape) short() string { return fmt.Sprintf("%dx%d", s.InFlight, s.Connections) }
+func (s shape) short() string {
+	short := fmt.Sprintf("%dx%d", s.InFlight, s.Connections)
+	if s.Text {
+		short += "-json"
+	}
+	return short
+}
 
 func bytesText(n int) string {
 	switch {

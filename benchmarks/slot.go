@@ -33,6 +33,9 @@ func newSlots(sh shape) []*slot {
 			number: i, request: newRequest(uint64(i), sh.requestBytes()), //nolint:gosec // small
 			parts: newParts(sh.Payload), sending: make([]byte, sh.requestBytes()), seen: make([]bool, sh.answers()),
 		}
+		if sh.Text {
+			fillText(slots[i].request, uint64(i)) //nolint:gosec // small
+		}
 	}
 	return slots
 }

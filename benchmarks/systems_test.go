@@ -46,7 +46,8 @@ func TestClusteredSystems(t *testing.T) {
 	nodes := startRole(t, job{Case: clusterEnqueue().Name, System: systemR3}, roleServer)
 	servers := map[string]string{
 		systemR3: nodes.addr, systemR3Append: nodes.addr, systemRelayed: s.others(owner)[0].addr,
-		systemOwner: owner.addr, systemCluster: owner.addr, systemClustered: owner.addr,
+		systemOwner: owner.addr, systemCluster: owner.addr, systemPipelining: owner.addr,
+		systemClustered: owner.addr,
 	}
 	for _, c := range []*benchCase{clusterCall(), clusterEnqueue()} { // what the last one enqueues stays
 		for _, system := range c.Systems {
