@@ -18,13 +18,13 @@ func (c *Client) Enqueue(ctx context.Context, queue string, message Message, opt
 	return response.receipt, nil
 }
 
-// EnqueueAsync is [Client.Enqueue] for those who store many messages and do not wait for each: it returns as soon as the message is on
-// its way, and its [PendingEnqueue] says later what became of it. What one goroutine stores in a queue like this, over one
-// connection, is stored in this order, except for messages that are refused for the moment (the queue is full, say), which
-// are sent again later.
+// EnqueueAsync is [Client.Enqueue] for those who store many messages and do not wait for each: it returns as soon as the
+// message is on its way, and its [PendingEnqueue] says later what became of it. Ask each for its receipt: only then is a
+// message sent again that was refused for the moment (its queue is full, say). Such messages come later than what was stored
+// after them; apart from them, what one goroutine stores in a queue, with one session, is stored in its order.
 //
-// It waits only while as many operations are under way as the session takes, which bounds the memory, and no longer than ctx. The
-// context is also that of the receipt. [Client.Close] does not wait for messages on their way: ask for their receipts first.
+// It waits only while as many operations are under way as the session takes, which bounds the memory, and no longer than
+// ctx. The context is also that of the receipt. [Client.Close] does not wait for messages on their way.
 func (c *Client) EnqueueAsync(ctx context.Context, queue string, message Message, options ...EnqueueOption) *PendingEnqueue {
 	p := &PendingEnqueue{ctx: ctx, link: c.pick(), queue: queue, unary: c.enqueueing(ctx, queue, message, options)}
 	if err := p.unary.begin(ctx, p.link); err != nil {
