@@ -95,3 +95,24 @@ func TestPlainStream(t *testing.T) {
 	_, err := cluster.Open(t.Context(), o)
 	wantError(t, err, "format 3")
 }
+
+// A batch of several parts is read whole, whichever of them are compressed, by a new owner and by who follows.
+func TestPackedParts(t *testing.T) {
+	t.Parallel()
+	o := service(t, cluster.Options{URL: shared(t).URL(), Shards: 1})
+	zeros, some := string(make([]byte, 3<<20)), string(noise(5<<18))
+	batches := []string{zeros, zeros[:2<<20] + some, "short", some + zeros, some + zeros[:1<<20] + some, zeros[:64<<10]}
+	s := open(t, o)
+	a := follow(open(t, o), 0)
+	j := take(t, s, 0)
+	size := 0
+	for _, b := range batches {
+		write(t, j, b)
+		size += len(b)
+	}
+	if f := s.Figures(); f.Bytes != uint64(size) || f.Sent > f.Bytes/2 {
+		t.Errorf("%d bytes were sent of batches of %d, want at most half of %d", f.Sent, f.Bytes, size)
+	}
+	a.want(t, batches...)
+	wantContent(t, take(t, open(t, o), 0), batches...)
+}

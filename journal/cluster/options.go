@@ -34,7 +34,7 @@ type Options struct {
 
 const (
 	mostPart       = 1<<20 - 4<<10 // bytes of a batch in one message: with all headers it has less than leastPayload
-	keptMemory     = 1 << 20       // of a message, for the next one: a few parts of a batch in a row make more
+	keptMemory     = 1 << 20       // bytes of a message's memory that are kept for the next one
 	defaultShards  = 8
 	leastPayload   = 1 << 20               // what max_payload has to be at least: what servers have by themselves
 	tryTimeout     = 2 * time.Second       // of one try of what is tried again

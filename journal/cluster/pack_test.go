@@ -84,7 +84,7 @@ func TestPackIntoOldMemory(t *testing.T) {
 	}
 }
 
-// What is not what was packed is damage, and takes no memory.
+// What is not what was packed, or has more than a part may have, is damage.
 func TestUnpackDamage(t *testing.T) {
 	t.Parallel()
 	good := s2.Encode(nil, make([]byte, leastPacked))
