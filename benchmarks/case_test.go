@@ -64,7 +64,13 @@ func TestOptions(t *testing.T) {
 	if got := o.shapesOf(openLoop())[0].Rate; got != 300 {
 		t.Errorf("-rate 300 gives %d", got)
 	}
-	for _, args := range [][]string{{"-payload", "3"}, {"-only", "("}, {"-shapes", "1x2"}, {"-shapes", "many"}, {"-versus", "x"}, {"-no"}} {
+	if o, err = parseOptions([]string{"-shapes", "64x2-json,64x2"}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.shapesOf(clusterEnqueue()); len(got) != 2 || !got[0].Text || got[1].Text {
+		t.Errorf("shapes = %+v, want one with JSON and one without", got)
+	}
+	for _, args := range [][]string{{"-payload", "3"}, {"-only", "("}, {"-shapes", "1x2"}, {"-shapes", "many"}, {"-shapes", "64x2-text"}, {"-versus", "x"}, {"-no"}} {
 		if _, err := parseOptions(args, io.Discard); err == nil {
 			t.Errorf("parseOptions(%q) succeeds", args)
 		}

@@ -76,7 +76,7 @@ func parseOptions(args []string, w io.Writer) (*options, error) {
 	rounds := f.Int("rounds", 0, "measure everything so often (default: 3 with -quick, else 5; one in flight: 21)")
 	slice := f.Duration("slice", 0, "the time of one measurement (default: 150ms with -quick, else 300ms; one in flight: less)")
 	only := f.String("only", "", "run only what matches this regexp of CASE/SYSTEM, e.g. '/(nats-core|replyq)$'")
-	shapes := f.String("shapes", "", "measure in these shapes, e.g. 1x1,256x4: requests in flight x connections")
+	shapes := f.String("shapes", "", "measure in these shapes, e.g. 1x1,256x4: requests in flight x connections; with -json behind it, payloads are JSON")
 	f.IntVar(&o.payload, "payload", 0, "size of requests and answers in bytes (default: the shapes' own)")
 	f.IntVar(&o.rate, "rate", 0, "requests per second of the open loop (default: a low and a high one)")
 	f.BoolVar(&o.profile, "profile", false, "write CPU and allocation profiles of every process to the folder of -out")
@@ -143,8 +143,10 @@ func (o *options) check(only, shapes string) (err error) {
 	}
 	for text := range strings.SplitSeq(shapes, ",") {
 		var sh shape
-		if _, err := fmt.Sscanf(text, "%dx%d", &sh.InFlight, &sh.Connections); err != nil || sh.InFlight < sh.Connections || sh.Connections < 1 {
-			return fmt.Errorf("-shapes: %q is not like 256x4", text)
+		_, err := fmt.Sscanf(text, "%dx%d", &sh.InFlight, &sh.Connections)
+		sh.Text = strings.HasSuffix(text, textSuffix)
+		if err != nil || sh.InFlight < sh.Connections || sh.Connections < 1 || sh.short() != text {
+			return fmt.Errorf("-shapes: %q is not like 256x4 or 256x4%s", text, textSuffix)
 		}
 		o.shapes = append(o.shapes, sh)
 	}
@@ -159,7 +161,7 @@ func (o *options) shapesOf(c *benchCase) []shape {
 		first := own[0]
 		own = nil
 		for _, sh := range o.shapes {
-			first.InFlight, first.Connections, first.Rounds = sh.InFlight, sh.Connections, 0
+			first.InFlight, first.Connections, first.Text, first.Rounds = sh.InFlight, sh.Connections, sh.Text, 0
 			if sh.InFlight == 1 {
 				first.Rounds = pairs
 			}

@@ -9,8 +9,8 @@ import (
 
 // A payload begins with the number of its slot and a sequence number, so that an answer that is late, foreign or comes
 // twice is told from the one that is due; then come a mark, and an index where a request has several parts or answers;
-// the rest is filler: noise, which does not compress, unless the shape says otherwise. The worker answers with the same bytes but for the mark, or, where there are many answers to one
-// request, with [parts].
+// the rest is filler: noise, which does not compress, unless the shape says otherwise. The worker answers with the same
+// bytes but for the mark, or, where there are many answers to one request, with [parts].
 const (
 	sequenceAt  = 8
 	markAt      = 16

@@ -56,9 +56,13 @@ func replyqClient(j *job) (*client.Client, error) {
 	return client.New(j.Addr, client.WithSessions(j.Shape.Connections))
 }
 
-// replyqClients makes a client for each connection, so that what a goroutine does goes one way.
-func replyqClients(j *job) (clients []*client.Client, closeAll func(), err error) {
-	closeAll = func() {
+// replyqWindows is a caller that has a goroutine per connection, with a client of its own so that what it does goes one way;
+// see [windows].
+func replyqWindows[T any](
+	j *job, ask func(context.Context, *client.Client, *slot) T, await func(*slot, T) error,
+) (*part, error) {
+	var clients []*client.Client
+	closeAll := func() {
 		for _, c := range clients {
 			_ = c.Close() // the run is over
 		}
@@ -67,11 +71,15 @@ func replyqClients(j *job) (clients []*client.Client, closeAll func(), err error
 		c, err := client.New(j.Addr)
 		if err != nil {
 			closeAll()
-			return nil, nil, err
+			return nil, err
 		}
 		clients = append(clients, c)
 	}
-	return clients, closeAll, nil
+	return &part{close: closeAll, run: func(l *load) error {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		return windows(l, len(clients), func(i int, s *slot) (T, error) { return ask(ctx, clients[i], s), nil }, await)
+	}}, nil
 }
 
 // replyqPart is a caller's part of one client.

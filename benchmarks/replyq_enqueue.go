@@ -57,20 +57,12 @@ func enqueueCaller(j *job) (*part, error) {
 }
 
 func asyncCaller(j *job) (*part, error) {
-	clients, closeAll, err := replyqClients(j)
-	if err != nil {
-		return nil, err
-	}
-	return &part{close: closeAll, run: func(l *load) error {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		return windows(l, len(clients), func(i int, s *slot) (*client.PendingEnqueue, error) {
-			return clients[i].EnqueueAsync(ctx, replyqQueue, client.Message{Payload: s.next()}), nil
-		}, func(_ *slot, p *client.PendingEnqueue) error {
-			_, err := p.Receipt()
-			return err
-		})
-	}}, nil
+	return replyqWindows(j, func(ctx context.Context, c *client.Client, s *slot) *client.PendingEnqueue {
+		return c.EnqueueAsync(ctx, replyqQueue, client.Message{Payload: s.next()})
+	}, func(_ *slot, p *client.PendingEnqueue) error {
+		_, err := p.Receipt()
+		return err
+	})
 }
 
 // batchSize is how many messages a batch has at most; a connection has several batches in flight, so that none waits for

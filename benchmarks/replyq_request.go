@@ -69,21 +69,13 @@ func replyqOne(call *client.Call) ([]byte, error) {
 }
 
 func replyqWindowCaller(j *job) (*part, error) {
-	clients, closeAll, err := replyqClients(j)
-	if err != nil {
-		return nil, err
-	}
-	return &part{close: closeAll, run: func(l *load) error {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		return windows(l, len(clients), func(i int, s *slot) (*client.Call, error) {
-			return clients[i].Call(ctx, replyqQueue, client.Message{Payload: s.next()}), nil
-		}, func(s *slot, call *client.Call) error {
-			answer, err := replyqOne(call)
-			if err != nil {
-				return err
-			}
-			return s.check(answer)
-		})
-	}}, nil
+	return replyqWindows(j, func(ctx context.Context, c *client.Client, s *slot) *client.Call {
+		return c.Call(ctx, replyqQueue, client.Message{Payload: s.next()})
+	}, func(s *slot, call *client.Call) error {
+		answer, err := replyqOne(call)
+		if err != nil {
+			return err
+		}
+		return s.check(answer)
+	})
 }

@@ -51,11 +51,14 @@ func (s shape) String() string {
 	return b.String()
 }
 
+// textSuffix marks a shape whose payloads are JSON.
+const textSuffix = "-json"
+
 // short is the shape on command lines and in names of files.
 func (s shape) short() string {
 	short := fmt.Sprintf("%dx%d", s.InFlight, s.Connections)
 	if s.Text {
-		short += "-json"
+		short += textSuffix
 	}
 	return short
 }
